@@ -1,0 +1,7 @@
+"""`python -m melama_jax VERB` is `melama VERB`."""
+
+import sys
+
+from melama_jax.cli.main import main
+
+sys.exit(main())

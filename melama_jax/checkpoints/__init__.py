@@ -1,0 +1,1 @@
+"""The Orbax store, and Hugging Face folders in and out."""

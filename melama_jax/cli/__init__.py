@@ -1,0 +1,1 @@
+"""The `melama` command: one file a verb; each parses, calls and prints."""

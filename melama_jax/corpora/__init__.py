@@ -1,0 +1,1 @@
+"""A raw source (PubMed XML, PMC JATS, JSONL, plain text) to a stream of Documents."""

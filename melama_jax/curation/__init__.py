@@ -1,0 +1,1 @@
+"""Which documents are kept: quality, duplicates, benchmark overlap, licence and identifiers."""

@@ -1,0 +1,1 @@
+"""MIBE: prompts, parsing, scorers, few-shot, forgetting."""

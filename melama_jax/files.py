@@ -1,0 +1,124 @@
+"""Reading input files with clear errors, and writing output so that nothing is ever half there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from melama_jax.errors import InputError
+
+
+def require_file(path: str | os.PathLike[str]) -> Path:
+    """Returns `path` if it is a file with something in it; raises InputError otherwise."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(path, "no such file", "an existing file")
+    if not path.is_file():
+        raise InputError(path, "a folder", "a file")
+    if path.stat().st_size == 0:
+        raise InputError(path, "an empty file", "a file with content")
+    return path
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The whole of a UTF-8 file; InputError where it is missing, empty or not UTF-8."""
+    path = require_file(path)
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"byte 0x{error.object[error.start]:02x} at offset {error.start}", "UTF-8 text") from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """A JSON file's value; InputError names the line where it does not parse."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} line {error.lineno}", error.msg, "valid JSON") from error
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number from 1, object) of a JSON Lines file, streaming; blank lines are passed over."""
+    path = require_file(path)
+    with path.open("rb") as lines:
+        for number, raw in enumerate(lines, start=1):
+            try:
+                line = raw.decode("utf-8").strip()
+                row = json.loads(line) if line else None
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path} line {number}", f"byte 0x{raw[error.start]:02x}", "UTF-8 text") from error
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path} line {number}", error.msg, "one JSON object a line") from error
+            if row is None:
+                continue
+            if not isinstance(row, dict):
+                raise InputError(f"{path} line {number}", f"a JSON {type(row).__name__}", "a JSON object")
+            yield number, row
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file whole or not at all (temporary name, then rename)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes UTF-8 text whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes indented JSON whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def require_empty_dir(path: str | os.PathLike[str]) -> Path:
+    """Returns `path` if nothing is there or it is an empty folder; InputError otherwise."""
+    path = Path(path)
+    if path.is_file():
+        raise InputError(path, "a file", "a new or empty folder")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(path, "a folder that is not empty", "a new or empty folder")
+    return path
+
+
+@contextlib.contextmanager
+def new_dir(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder that appears at `path` only when the block ends well; a failed block leaves nothing.
+
+    Yields a temporary sibling to write into. Raises InputError if `path` is there and not empty.
+    """
+    path = require_empty_dir(path).absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.is_dir():
+            path.rmdir()
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 of a file's bytes, read in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

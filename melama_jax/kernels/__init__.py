@@ -1,0 +1,1 @@
+"""Attention: the plain reference, and the one `attention()` that chooses."""

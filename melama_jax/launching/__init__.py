@@ -1,0 +1,1 @@
+"""A slice and a run in, the exact command to launch it out."""

@@ -1,0 +1,1 @@
+"""LLaMA as Flax modules; knows no mesh and no file."""

@@ -1,0 +1,1 @@
+"""Documents to fixed-length token records on disk, every token accounted for."""

@@ -1,0 +1,1 @@
+"""The mesh and the logical-axis rules, nothing else."""

@@ -1,0 +1,1 @@
+"""Ahead-of-time compilation for a TPU slice nobody owns yet."""

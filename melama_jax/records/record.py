@@ -1,0 +1,57 @@
+"""Record: one fixed-length row of training tokens, and its bytes on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_HEADER = np.dtype("<i4")
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """`seq_len` target tokens cut into segments. A record's tokens are targets: inputs are derived from them.
+
+    Args:
+        tokens: int32 [length]; 0 where nothing is packed.
+        segment_ids: int32 [length]; 1, 2, ... for the segments, 0 for padding.
+        positions: int32 [length]; counted from 0 within each segment.
+        weights: float32 [length]; the loss weight of each target, 0 on prompts and padding.
+        document_ids: int64 [segments]; the document of each segment, an index into the manifest's id lists.
+    """
+
+    tokens: np.ndarray
+    segment_ids: np.ndarray
+    positions: np.ndarray
+    weights: np.ndarray
+    document_ids: np.ndarray
+
+    def to_bytes(self) -> bytes:
+        """Little-endian: length, segment count, then the five arrays in field order."""
+        header = np.array([len(self.tokens), len(self.document_ids)], _HEADER)
+        arrays = (
+            self.tokens.astype("<i4"),
+            self.segment_ids.astype("<i4"),
+            self.positions.astype("<i4"),
+            self.weights.astype("<f4"),
+            self.document_ids.astype("<i8"),
+        )
+        return header.tobytes() + b"".join(array.tobytes() for array in arrays)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Record:
+        """The inverse of to_bytes; ValueError where the byte count does not fit the header."""
+        if len(content) < 8:
+            raise ValueError(f"a record of {len(content)} bytes has no header")
+        length, documents = (int(n) for n in np.frombuffer(content, _HEADER, 2))
+        if len(content) != 8 + 16 * length + 8 * documents:
+            raise ValueError(f"a record of {len(content)} bytes, expected {8 + 16 * length + 8 * documents}")
+        rows = np.frombuffer(content, "<i4", 3 * length, 8).reshape(3, length)
+        return cls(
+            tokens=rows[0],
+            segment_ids=rows[1],
+            positions=rows[2],
+            weights=np.frombuffer(content, "<f4", length, 8 + 12 * length),
+            document_ids=np.frombuffer(content, "<i8", documents, 8 + 16 * length),
+        )

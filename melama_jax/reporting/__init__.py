@@ -1,0 +1,1 @@
+"""The one design of our HTML pages and plots."""
