@@ -1,0 +1,47 @@
+"""The `melama` command: finds the verb, runs it, turns bad input into one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from melama_jax.errors import InputError
+
+VERBS = ("demo", "data", "train", "convert", "generate", "eval", "score", "plan", "report", "launch")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a bad flag is one line and exit 2 like every other bad input."""
+
+    def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; verbs only declare their flags here, so this stays fast."""
+    parser = _Parser(prog="melama", description="Train, tune, score and export medical LLaMAs on TPUs.")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    for name in VERBS:
+        verb = importlib.import_module(f"melama_jax.cli.{name}")
+        sub = verbs.add_parser(name, help=verb.HELP, description=verb.HELP)
+        verb.add_arguments(sub)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.set_defaults(run=verb.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb. Returns 0 done, 1 ran and failed, 2 bad input."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args) or 0)
+    except InputError as error:
+        if args.debug:
+            raise
+        print(f"melama {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"melama {args.verb}: interrupted", file=sys.stderr)
+        return 130
