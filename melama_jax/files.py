@@ -33,7 +33,9 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(path, f"byte 0x{error.object[error.start]:02x} at offset {error.start}", "UTF-8 text") from error
+        raise InputError(
+            path, f"byte 0x{error.object[error.start]:02x} at offset {error.start}", "UTF-8 text"
+        ) from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -54,7 +56,9 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, An
                 line = raw.decode("utf-8").strip()
                 row = json.loads(line) if line else None
             except UnicodeDecodeError as error:
-                raise InputError(f"{path} line {number}", f"byte 0x{raw[error.start]:02x}", "UTF-8 text") from error
+                raise InputError(
+                    f"{path} line {number}", f"byte 0x{raw[error.start]:02x}", "UTF-8 text"
+                ) from error
             except json.JSONDecodeError as error:
                 raise InputError(f"{path} line {number}", error.msg, "one JSON object a line") from error
             if row is None:

@@ -1,0 +1,134 @@
+"""LlamaConfig: what makes one LLaMA differ from another. Plain data, no JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from melama_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3.1's stretch of the slow rotary frequencies (Grattafiori et al. 2024, section 3.4.3)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_seq_len: int
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """Shape and constants of a LLaMA 1, 2 or 3 (Touvron et al. 2023, arXiv 2307.09288).
+
+    Args:
+        vocab_size: rows of the embedding.
+        embed_dim: width of the residual stream.
+        mlp_dim: inner width of the SwiGLU.
+        num_layers: blocks.
+        num_heads: query heads.
+        num_kv_heads: key and value heads; fewer than num_heads is grouped-query attention.
+        head_dim: width of one head.
+        max_seq_len: the longest sequence the model was made for.
+        rope_theta: base of the rotary wavelengths.
+        rope_scaling: Llama 3.1's frequency scaling, or None.
+        norm_eps: RMSNorm's epsilon.
+        tie_embeddings: the output head is the embedding, transposed.
+    """
+
+    vocab_size: int
+    embed_dim: int
+    mlp_dim: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_seq_len: int
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    norm_eps: float = 1e-5
+    tie_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "embed_dim",
+            "mlp_dim",
+            "num_layers",
+            "num_heads",
+            "num_kv_heads",
+            "head_dim",
+            "max_seq_len",
+        ):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
+                raise InputError(f"LlamaConfig.{name}", repr(getattr(self, name)), "a whole number above 0")
+        if self.num_heads % self.num_kv_heads:
+            raise InputError(
+                "LlamaConfig.num_kv_heads",
+                str(self.num_kv_heads),
+                f"a divisor of num_heads = {self.num_heads}",
+            )
+        if self.head_dim % 2:
+            raise InputError("LlamaConfig.head_dim", str(self.head_dim), "an even number (rotary pairs)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> LlamaConfig:
+        """The inverse of to_dict; InputError names a field that does not belong or is missing."""
+        fields = dict(fields)
+        scaling = fields.pop("rope_scaling", None)
+        try:
+            return cls(**fields, rope_scaling=RopeScaling(**scaling) if scaling else None)
+        except TypeError as error:
+            raise InputError("LlamaConfig", str(error), "the fields of LlamaConfig") from error
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters on the projections (Hu et al. 2021, arXiv 2106.09685).
+
+    Args:
+        rank: r, the width of the bottleneck.
+        alpha: the update is scaled by alpha / rank.
+        dropout: rate applied to the adapter's input while training.
+        targets: names of the projections that get an adapter.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", tuple(self.targets))
+        if not (isinstance(self.rank, int) and self.rank > 0):
+            raise InputError("LoraConfig.rank", repr(self.rank), "a whole number above 0")
+        unknown = set(self.targets) - set(LoraConfig.__dataclass_fields__["targets"].default)
+        if unknown:
+            raise InputError(
+                "LoraConfig.targets",
+                ", ".join(sorted(unknown)),
+                "names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
+            )
+
+    @property
+    def scale(self) -> float:
+        """What the adapter's product is multiplied by."""
+        return self.alpha / self.rank
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready fields."""
+        return {**dataclasses.asdict(self), "targets": list(self.targets)}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> LoraConfig:
+        """The inverse of to_dict."""
+        try:
+            return cls(**fields)
+        except TypeError as error:
+            raise InputError("LoraConfig", str(error), "the fields of LoraConfig") from error

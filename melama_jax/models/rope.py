@@ -1,0 +1,45 @@
+"""Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in Hugging Face's half-split layout."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from melama_jax.models.config import LlamaConfig, RopeScaling
+
+
+def frequencies(config: LlamaConfig) -> np.ndarray:
+    """Angular frequency of each rotary pair: float32 [head_dim / 2], radians a position."""
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    plain = (1.0 / np.float32(config.rope_theta) ** exponents).astype(np.float32)
+    return plain if config.rope_scaling is None else _stretch(plain, config.rope_scaling)
+
+
+def _stretch(plain: np.ndarray, scaling: RopeScaling) -> np.ndarray:
+    """Divides low frequencies by the factor, keeps high ones, blends in between."""
+    turns = scaling.original_max_seq_len * plain / (2 * math.pi)
+    keep = np.clip(
+        (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor), 0.0, 1.0
+    )
+    return (plain * (keep + (1 - keep) / scaling.factor)).astype(np.float32)
+
+
+def rotate(x: jax.Array, positions: jax.Array, freqs: np.ndarray) -> jax.Array:
+    """Turns pairs (i, i + head_dim / 2) of each head by position times frequency.
+
+    Args:
+        x: [batch, length, heads, head_dim].
+        positions: int32 [batch, length].
+        freqs: float32 [head_dim / 2].
+
+    Returns:
+        x's shape and dtype; angles are taken in float32 whatever the dtype.
+    """
+    angles = positions[..., None].astype(jnp.float32) * freqs
+    cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
