@@ -31,7 +31,7 @@ def attention(
 
     if not splash.supports(query):
         return reference.causal_attention(query, key, value, segment_ids)
-    # The platform is known only when the program is lowered (a laptop compiles for a TPU): so each gets its branch.
+    # Which platform is known only at lowering (a laptop compiles for a TPU): so each gets its branch.
     return jax.lax.platform_dependent(
         query,
         key,

@@ -1,7 +1,6 @@
 """LLaMA as Flax linen modules: scanned over layers, every axis named, attention handed in.
 
-Nothing here knows a mesh or a file. Names of the logical axes: batch, length, embed, heads, kv_heads, head_dim,
-mlp, vocab, layers (partitioning/rules.py says where each one goes).
+Nothing here knows a mesh or a file; partitioning/rules.py says where each named axis goes.
 """
 
 from __future__ import annotations
@@ -144,7 +143,7 @@ class SelfAttention(nn.Module):
 
 
 def _write(slots: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
-    """Puts each row's new keys (or values) at its own positions: slots [batch, slots, ...], new [batch, length, ...]."""
+    """slots [batch, slots, ...] with each row's new [batch, length, ...] at its own positions."""
     rows = jnp.arange(slots.shape[0])[:, None]
     return slots.at[rows, positions].set(new.astype(slots.dtype), mode="drop")
 
@@ -187,7 +186,8 @@ class Block(nn.Module):
         segment_ids: jax.Array | None,
         deterministic: bool,
     ) -> tuple[jax.Array, KVCache | None]:
-        config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        config = self.config
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = nn.with_logical_constraint(x, ("batch", "length", "act_embed"))
         attend = SelfAttention(
             config, self.lora, self.attention, self.cached_attention, **types, name="attention"
@@ -222,7 +222,8 @@ class Llama(nn.Module):
     remat: str = "none"
 
     def setup(self) -> None:
-        config, types = self.config, {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        config = self.config
+        types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
         self.embedder = nn.Embed(config.vocab_size, config.embed_dim, embedding_init=init, **types)
         body: Any = Block
@@ -232,7 +233,7 @@ class Llama(nn.Module):
             body,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
             out_axes=0,
             length=config.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
@@ -268,7 +269,7 @@ class Llama(nn.Module):
         segment_ids: jax.Array | None = None,
         deterministic: bool = True,
     ) -> jax.Array:
-        """The residual stream after the last norm, [batch, length, embed]: what a chunked loss starts from."""
+        """The residual stream after the last norm, [batch, length, embed]: where a chunked loss starts."""
         x, _ = self.layers(self.embedder(inputs), None, positions, segment_ids, deterministic)
         return self.final_norm(x)
 
@@ -283,8 +284,8 @@ class Llama(nn.Module):
 
         Args:
             inputs: int32 [batch, length].
-            positions: int32 [batch, length]: each token's slot in the cache and its rotary position. Tokens attend to
-                every slot up to their own; a position beyond the cache is not written.
+            positions: int32 [batch, length]: each token's slot in the cache and its rotary position. Tokens
+                attend to every slot up to their own; a position beyond the cache is not written.
             cache: the keys and values so far.
 
         Returns:

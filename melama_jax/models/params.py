@@ -1,4 +1,4 @@
-"""What a Llama's parameters look like, without making any."""
+"""The parameter tree: paths, shapes and size, without making any parameters."""
 
 from __future__ import annotations
 
@@ -8,22 +8,36 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
 from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.models.llama import Llama
 
+Params = dict[str, Any]
+Path = tuple[str, ...]
 
-def boxed_param_shapes(model: Llama) -> dict[str, Any]:
+
+def flatten(params: Params) -> dict[Path, Any]:
+    """{("layers", "mlp", "up_proj", "kernel"): leaf, ...} of a nested tree."""
+    return dict(traverse_util.flatten_dict(params))  # pyright: ignore[reportArgumentType, reportReturnType]
+
+
+def unflatten(flat: dict[Path, Any]) -> Params:
+    """The inverse of flatten."""
+    return traverse_util.unflatten_dict(flat)
+
+
+def boxed_param_shapes(model: Llama) -> Params:
     """The parameter tree as jax.ShapeDtypeStruct, each boxed with its logical axis names."""
     tokens = jnp.zeros((1, 8), jnp.int32)
     return jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, tokens))["params"]
 
 
-def param_shapes(config: LlamaConfig, lora: LoraConfig | None = None) -> dict[str, Any]:
+def param_shapes(config: LlamaConfig, lora: LoraConfig | None = None) -> Params:
     """The parameter tree as float32 jax.ShapeDtypeStruct."""
     return nn.unbox(boxed_param_shapes(Llama(config, lora)))
 
 
-def count(params: dict[str, Any]) -> int:
+def count(params: Params) -> int:
     """Parameters in a tree of arrays or shapes."""
     return int(sum(np.prod(leaf.shape, dtype=np.int64) for leaf in jax.tree.leaves(params)))
