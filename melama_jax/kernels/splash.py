@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
@@ -38,7 +40,7 @@ def splash_attention(
     scaled = (query * query.shape[-1] ** -0.5).astype(query.dtype)
     ids = None if segment_ids is None else kernels.SegmentIds(q=segment_ids, kv=segment_ids)
     heads_first = (jnp.swapaxes(x, 1, 2) for x in (scaled, key, value))
-    out = jax.vmap(attend, in_axes=(0, 0, 0, None if ids is None else 0))(*heads_first, ids)
+    out: Any = jax.vmap(attend, in_axes=(0, 0, 0, None if ids is None else 0))(*heads_first, ids)
     return jnp.swapaxes(out, 1, 2)
 
 

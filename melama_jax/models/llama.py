@@ -5,7 +5,7 @@ Nothing here knows a mesh or a file; partitioning/rules.py says where each named
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,23 +15,11 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from melama_jax.kernels.attention import attention, cached_attention
-from melama_jax.models import rope
+from melama_jax.models import remat, rope
 from melama_jax.models.config import LlamaConfig, LoraConfig
 
 Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
 CachedAttention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
-
-# What the backward pass may keep instead of computing again; see `jax.checkpoint_policies`.
-REMAT_POLICIES: Mapping[str, Callable[..., Any] | None] = {
-    "none": None,
-    "full": jax.checkpoint_policies.nothing_saveable,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "attention": jax.checkpoint_policies.save_only_these_names("attention_out"),
-    "dots_but_mlp": jax.checkpoint_policies.save_only_these_names(
-        "q_proj", "k_proj", "v_proj", "attention_out", "o_proj", "gate_proj", "down_proj"
-    ),
-}
-
 
 class KVCache(NamedTuple):
     """Keys and values of every layer, each [layers, batch, slots, kv_heads, head_dim]."""
@@ -55,7 +43,7 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param(
+        scale: Any = self.param(
             "scale",
             nn.with_logical_partitioning(nn.initializers.ones, ("norm",)),
             (x.shape[-1],),
@@ -95,7 +83,7 @@ class Projection(nn.Module):
     def _weight(
         self, name: str, init: nn.initializers.Initializer, axes: tuple[str, str], shape: tuple[int, int]
     ) -> jax.Array:
-        weight = self.param(name, nn.with_logical_partitioning(init, axes), shape, self.param_dtype)
+        weight: Any = self.param(name, nn.with_logical_partitioning(init, axes), shape, self.param_dtype)
         return weight.astype(self.dtype)
 
 
@@ -210,7 +198,8 @@ class Llama(nn.Module):
         cached_attention: (query, key cache, value cache, positions) -> out, for decoding.
         dtype: what activations and products are computed in.
         param_dtype: what weights are held in.
-        remat: a name of REMAT_POLICIES: what the backward pass keeps of each layer.
+        remat: a name of remat.POLICIES: what the backward pass keeps of each layer.
+        offload: activations that wait for the backward pass in host memory.
     """
 
     config: LlamaConfig
@@ -220,6 +209,7 @@ class Llama(nn.Module):
     dtype: DTypeLike = jnp.float32
     param_dtype: DTypeLike = jnp.float32
     remat: str = "none"
+    offload: tuple[str, ...] = ()
 
     def setup(self) -> None:
         config = self.config
@@ -227,8 +217,9 @@ class Llama(nn.Module):
         init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
         self.embedder = nn.Embed(config.vocab_size, config.embed_dim, embedding_init=init, **types)
         body: Any = Block
-        if self.remat != "none":
-            body = nn.remat(Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False, static_argnums=(5,))
+        policy = remat.policy(self.remat, self.offload)
+        if policy is not None:
+            body = nn.remat(Block, policy=policy, prevent_cse=False, static_argnums=(5,))
         self.layers = nn.scan(
             body,
             variable_axes={"params": 0},

@@ -1,0 +1,60 @@
+"""The device mesh: how many ways each kind of parallelism splits the work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+
+from melama_jax.errors import InputError
+
+AXES = ("slice", "data", "fsdp", "sequence", "tensor")
+
+
+@dataclass(frozen=True)
+class MeshShape:
+    """Ways along each axis. One axis may be -1: it takes the devices that are left.
+
+    Args:
+        slice: TPU slices joined by the data-centre network (only the batch is split across them).
+        data: copies of the model, each with its share of the batch.
+        fsdp: ways the weights are split and gathered layer by layer; splits the batch too.
+        sequence: ways a sequence is split (context parallelism).
+        tensor: ways each matrix product is split (Megatron's tensor parallelism).
+    """
+
+    slice: int = 1
+    data: int = 1
+    fsdp: int = -1
+    sequence: int = 1
+    tensor: int = 1
+
+    def sizes(self, devices: int) -> tuple[int, ...]:
+        """The five sizes in AXES order for so many devices; InputError where they do not divide."""
+        sizes = [getattr(self, axis) for axis in AXES]
+        if sizes.count(-1) > 1:
+            raise InputError("MeshShape", f"{sizes.count(-1)} axes of -1", "at most one")
+        known = math.prod(size for size in sizes if size != -1)
+        if -1 in sizes and devices % known == 0:
+            sizes[sizes.index(-1)] = devices // known
+        if math.prod(sizes) != devices:
+            found = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
+            raise InputError("MeshShape", found, f"sizes whose product is the {devices} devices here")
+        return tuple(sizes)
+
+
+def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """A mesh over all devices (or those given), neighbours on the torus next to each other where that is known."""
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = shape.sizes(len(devices))
+    if sizes[0] > 1 and hasattr(devices[0], "slice_index"):
+        grid = mesh_utils.create_hybrid_device_mesh((1, *sizes[1:]), (sizes[0], 1, 1, 1, 1), devices)
+    elif devices[0].platform == "tpu":
+        grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    else:
+        grid = np.array(devices).reshape(sizes)
+    return jax.sharding.Mesh(grid, AXES)

@@ -1,0 +1,40 @@
+"""Which mesh axis each logical axis goes to: the one table, and the shardings that follow from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
+    # activations
+    ("batch", ("slice", "data", "fsdp")),
+    ("length", "sequence"),
+    ("act_embed", None),
+    # weights; an activation's heads, mlp and vocab are split the same way
+    ("embed", "fsdp"),
+    ("heads", "tensor"),
+    ("kv_heads", "tensor"),
+    ("head_dim", None),
+    ("mlp", "tensor"),
+    ("vocab", "tensor"),
+    ("norm", None),
+    ("lora", None),
+    ("layers", None),
+)
+
+
+def param_shardings(boxed_shapes: Any, mesh: Mesh) -> Any:
+    """A NamedSharding for every parameter, from the logical names its box carries."""
+    return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed_shapes), mesh, RULES)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """How [batch, length] arrays are laid out."""
+    return NamedSharding(mesh, nn.logical_to_mesh_axes(("batch", "length"), RULES))  # pyright: ignore[reportArgumentType]
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same value on every device."""
+    return NamedSharding(mesh, PartitionSpec())

@@ -1,0 +1,104 @@
+"""Run: everything a training run is told. Plain data; gin binds it at the edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from melama_jax.errors import InputError
+from melama_jax.models.config import LlamaConfig, LoraConfig
+from melama_jax.partitioning.mesh import MeshShape
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW under a cosine schedule with linear warm-up (Loshchilov and Hutter 2019).
+
+    Args:
+        learning_rate: the peak.
+        warmup_ratio: share of the steps over which the rate rises from 0.
+        end_ratio: the last step's rate as a share of the peak.
+        b1: decay of the gradient's mean.
+        b2: decay of its square's.
+        eps: added to the root.
+        weight_decay: decoupled decay, not applied to norm scales.
+        clip_norm: global norm gradients are scaled down to; 0 leaves them.
+    """
+
+    learning_rate: float = 8e-6
+    warmup_ratio: float = 0.05
+    end_ratio: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 1e-5
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: continual pre-training or instruction tuning, all weights or LoRA.
+
+    Args:
+        model_dir: the run folder; running again with the same folder continues where it stopped.
+        data_dir: what `melama data build` wrote.
+        train_steps: optimizer steps in all.
+        batch_size: sequences a step, over all devices and micro-batches.
+        seq_len: tokens a sequence; must be the data's.
+        model: the architecture; None takes it from init_from.
+        init_from: a model directory (Orbax or Hugging Face) to start from; None starts from random weights.
+        lora: adapters; given, only they train.
+        optimizer: AdamW and its schedule.
+        mesh: how devices split the work.
+        micro_batches: pieces the batch is cut into, gradients summed in float32 before one update.
+        dtype: what products are computed in.
+        param_dtype: what trained weights are held in.
+        frozen_dtype: what frozen weights are held in when only adapters train.
+        remat: a name of models.remat.POLICIES: what the backward pass keeps of each layer.
+        offload: activations of that policy that wait in host memory instead.
+        rates: domain -> rate of the mixture; None takes the data's own.
+        seed: of the weights, the order of the data and dropout.
+        keep_last: newest checkpoints that stay.
+        keep_every: checkpoints at multiples of this step stay too; 0 for none.
+        save_every: steps between checkpoints.
+        heldout_every: steps between held-out losses; 0 for none but the last.
+        log_every: steps between lines of metrics.
+    """
+
+    model_dir: str
+    data_dir: str
+    train_steps: int
+    batch_size: int
+    seq_len: int
+    model: LlamaConfig | None = None
+    init_from: str | None = None
+    lora: LoraConfig | None = None
+    optimizer: AdamW = field(default_factory=AdamW)
+    mesh: MeshShape = field(default_factory=MeshShape)
+    micro_batches: int = 1
+    dtype: str = "bfloat16"
+    param_dtype: str = "float32"
+    frozen_dtype: str = "bfloat16"
+    remat: str = "none"
+    offload: tuple[str, ...] = ()
+    rates: dict[str, float] | None = None
+    seed: int = 0
+    keep_last: int = 2
+    keep_every: int = 0
+    save_every: int = 500
+    heldout_every: int = 500
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("train_steps", "batch_size", "seq_len", "micro_batches", "keep_last", "save_every", "log_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"Run.{name}", repr(value), "a whole number above 0")
+        if self.batch_size % self.micro_batches:
+            raise InputError(
+                "Run.batch_size", str(self.batch_size), f"a multiple of micro_batches = {self.micro_batches}"
+            )
+        if self.model is None and self.init_from is None:
+            raise InputError("Run.model", "None", "a LlamaConfig, or init_from to take the architecture from")
+        for name in ("dtype", "param_dtype", "frozen_dtype"):
+            if getattr(self, name) not in ("float32", "bfloat16"):
+                raise InputError(f"Run.{name}", repr(getattr(self, name)), "'float32' or 'bfloat16'")

@@ -1,0 +1,81 @@
+"""The training step: gradients of all micro-batches, one update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from melama_jax.models import lora
+from melama_jax.models.llama import Llama
+from melama_jax.training.loss import Batch, next_token_loss
+from melama_jax.training.state import TrainState
+
+Metrics = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    model: Llama,
+    optimizer: optax.GradientTransformation,
+    bos_id: int | None,
+    micro_batches: int,
+    seed: int,
+) -> TrainStep:
+    """A pure function (state, batch) -> (state, metrics), to be jitted by the caller.
+
+    The loss is sum(weight x nll) / sum(weight) over the whole batch, all micro-batches together, and gradients
+    are clipped after that. Metrics: loss (nats a token), grad_norm (before clipping), trained_tokens.
+    """
+    dropout = model.lora is not None and model.lora.dropout > 0
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        def loss_sum(trained: Any, micro: Batch, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+            params = lora.join(trained, state.frozen)
+            return next_token_loss(model, params, micro, bos_id, rng if dropout else None)
+
+        value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
+        rng = jax.random.fold_in(jax.random.key(seed), state.step)
+        if micro_batches == 1:
+            (total, weight), grads = value_and_grad(state.trained, batch, rng)
+        else:
+            total, weight, grads = _accumulate(value_and_grad, state.trained, batch, rng, micro_batches)
+        weight = jnp.maximum(weight, 1e-6)  # a batch with nothing to train on must give zeros, not NaN
+        grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.trained)
+        metrics = {"loss": total / weight, "grad_norm": optax.global_norm(grads), "trained_tokens": weight}
+        advanced = state.replace(  # pyright: ignore[reportAttributeAccessIssue]
+            step=state.step + 1,
+            data_step=state.data_step + 1,
+            trained=optax.apply_updates(state.trained, updates),
+            opt_state=opt_state,
+        )
+        return advanced, metrics
+
+    return train_step
+
+
+def _accumulate(
+    value_and_grad: Callable[..., Any], trained: Any, batch: Batch, rng: jax.Array, micro_batches: int
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Loss sum, weight sum and float32 gradient sum over micro-batches, one after the other.
+
+    Micro-batch m takes rows m, m + M, ...: every device then has its share of each.
+    """
+
+    def cut(x: jax.Array) -> jax.Array:
+        return jnp.swapaxes(x.reshape(-1, micro_batches, *x.shape[1:]), 0, 1)
+
+    def add(carry: Any, item: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+        (total, weight), grads = value_and_grad(trained, *item)
+        wide = jax.tree.map(lambda g: g.astype(jnp.float32), grads)
+        return jax.tree.map(jnp.add, carry, (total, weight, wide)), None
+
+    zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.float32), trained)
+    start = (jnp.zeros(()), jnp.zeros(()), zeros)
+    keys = jax.random.split(rng, micro_batches)
+    (total, weight, grads), _ = jax.lax.scan(add, start, (jax.tree.map(cut, batch), keys))
+    return total, weight, grads
