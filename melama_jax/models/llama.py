@@ -15,8 +15,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from melama_jax.kernels.attention import attention, cached_attention
-from melama_jax.models import remat, rope
+from melama_jax.models import rope
 from melama_jax.models.config import LlamaConfig, LoraConfig
+from melama_jax.models.remat import remat_policy
 
 Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
 CachedAttention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -217,7 +218,7 @@ class Llama(nn.Module):
         init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
         self.embedder = nn.Embed(config.vocab_size, config.embed_dim, embedding_init=init, **types)
         body: Any = Block
-        policy = remat.policy(self.remat, self.offload)
+        policy = remat_policy(self.remat, self.offload)
         if policy is not None:
             body = nn.remat(Block, policy=policy, prevent_cse=False, static_argnums=(5,))
         self.layers = nn.scan(
@@ -282,5 +283,12 @@ class Llama(nn.Module):
         Returns:
             (float32 logits [batch, length, vocab], the cache with the new tokens written in).
         """
+        hidden, cache = self.decode_hidden(inputs, positions, cache)
+        return self.unembed(hidden), cache
+
+    def decode_hidden(
+        self, inputs: jax.Array, positions: jax.Array, cache: KVCache
+    ) -> tuple[jax.Array, KVCache]:
+        """`decode` before the vocabulary: a prompt's prefill needs the logits of its last token only."""
         x, cache = self.layers(self.embedder(inputs), cache, positions, None, True)
-        return self.unembed(self.final_norm(x)), cache
+        return self.final_norm(x), cache
