@@ -19,11 +19,10 @@ POLICIES: dict[str, tuple[str, ...]] = {
     "attention": ("attention_out",),
     "projections": ("q_proj", "k_proj", "v_proj", "attention_out", "o_proj"),
     "all_but_mlp_input": ("q_proj", "k_proj", "v_proj", "attention_out", "o_proj", "up_proj", "down_proj"),
-    "dots": NAMES,
 }
 
 
-def policy(name: str, offload: tuple[str, ...] = ()) -> Callable[..., Any] | None:
+def remat_policy(name: str, offload: tuple[str, ...] = ()) -> Callable[..., Any] | None:
     """A jax.checkpoint policy; None means no remat at all.
 
     Args:

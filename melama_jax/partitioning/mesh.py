@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,7 +48,7 @@ class MeshShape:
         return tuple(sizes)
 
 
-def make_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+def make_mesh(shape: MeshShape, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
     """A mesh over all devices (or those given), neighbours on the torus next to each other where that is known."""
     devices = list(jax.devices() if devices is None else devices)
     sizes = shape.sizes(len(devices))

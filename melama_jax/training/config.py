@@ -89,7 +89,15 @@ class Run:
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("train_steps", "batch_size", "seq_len", "micro_batches", "keep_last", "save_every", "log_every"):
+        for name in (
+            "train_steps",
+            "batch_size",
+            "seq_len",
+            "micro_batches",
+            "keep_last",
+            "save_every",
+            "log_every",
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise InputError(f"Run.{name}", repr(value), "a whole number above 0")

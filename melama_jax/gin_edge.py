@@ -1,0 +1,171 @@
+"""Where gin meets the code: gin files and bindings in, one plain dataclass out.
+
+Nothing else in the package knows gin. Configurables are our dataclasses under their own names, so a binding
+reads `Run.batch_size = 256`; `%NAME` macros are the values a launch usually sets.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, TypeVar
+
+import gin
+
+from melama_jax import files
+from melama_jax.errors import InputError
+from melama_jax.models.config import LlamaConfig, LoraConfig, RopeScaling
+from melama_jax.partitioning.mesh import MeshShape
+from melama_jax.training.config import AdamW, Run
+
+T = TypeVar("T")
+_TRAINING = (Run, AdamW, LlamaConfig, RopeScaling, LoraConfig, MeshShape)
+
+
+@dataclass(frozen=True)
+class GinArguments:
+    """What a command line says in gin.
+
+    Args:
+        files: gin files, later ones overriding earlier ones; looked for here, then in `search_paths`, then among
+            the package's own gin_configs.
+        bindings: `NAME=VALUE` in gin's syntax; a value that is no Python literal is taken as a string.
+        search_paths: more folders to look for gin files in.
+    """
+
+    files: tuple[str, ...] = ()
+    bindings: tuple[str, ...] = ()
+    search_paths: tuple[str, ...] = ()
+
+
+def load_run(arguments: GinArguments) -> tuple[Run, str]:
+    """(the Run that gin files and bindings describe, the gin text that makes it again)."""
+    return _load(arguments, Run, _TRAINING)
+
+
+def load_data_build(arguments: GinArguments) -> tuple[Any, str]:
+    """(the DataBuild that gin files and bindings describe, the gin text that makes it again)."""
+    from melama_jax.corpora.source import Source
+    from melama_jax.packing.build import DataBuild
+
+    return _load(arguments, DataBuild, (DataBuild, Source))
+
+
+def config_folders() -> tuple[Path, ...]:
+    """Where the package's own gin files are: inside a wheel, or beside the package in a checkout."""
+    package = Path(__file__).parent
+    return tuple(path for path in (package / "gin_configs", package.parent / "gin_configs") if path.is_dir())
+
+
+def _load(arguments: GinArguments, wanted: type[T], classes: Sequence[type]) -> tuple[T, str]:
+    if not arguments.files:
+        raise InputError("--gin_file", "none given", "at least one gin file, such as runs/pretrain.gin")
+    pieces = [piece for name in arguments.files for piece in _pieces(name, arguments.search_paths)]
+    bindings = [("the command line", _quote(binding)) for binding in arguments.bindings]
+    _check_macros(arguments.bindings, "\n".join(text for _, text in pieces))
+    gin.clear_config(clear_constants=True)
+    configurables = {cls.__name__: _configurable(cls) for cls in classes}
+    where = "gin"
+    try:
+        for where, text in (*pieces, *bindings):  # noqa: B007  (the error names the piece that failed)
+            gin.parse_config(text)
+        where = ", ".join(arguments.files)
+        text = gin.config_str()
+        _check_required(text)
+        return configurables[wanted.__name__](), text
+    except (ValueError, TypeError, SyntaxError, RuntimeError, TokenError) as error:
+        raise _explain(error, where) from error
+    finally:
+        gin.clear_config(clear_constants=True)
+
+
+def _configurable(cls: type) -> Any:
+    """The class as gin knows it; registered once a process, since gin's registry cannot forget."""
+    try:
+        return gin.get_configurable(cls.__name__)
+    except ValueError:
+        return gin.external_configurable(cls, name=cls.__name__, module="melama_jax")
+
+
+def _pieces(name: str, search_paths: Sequence[str]) -> list[tuple[str, str]]:
+    """(file, gin text) of a file with its includes in their places, so that a later line overrides an earlier.
+
+    Each text is padded with blank lines: a line number in an error is then the file's own.
+    """
+    path = _find(name, search_paths)
+    pieces, start, lines = [], 0, files.read_text(path).splitlines()
+    for number, line in enumerate(lines):
+        if included := re.match(r"include\s+['\"](.+?)['\"]", line):
+            pieces.append((str(path), "\n" * start + "\n".join(lines[start:number])))
+            pieces += _pieces(included[1], search_paths)
+            start = number + 1
+    return [*pieces, (str(path), "\n" * start + "\n".join(lines[start:]) + "\n")]
+
+
+def _find(name: str, search_paths: Sequence[str]) -> Path:
+    folders = [Path(), *map(Path, search_paths), *config_folders()]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    there = sorted({str(f.relative_to(folder)) for folder in config_folders() for f in folder.rglob("*.gin")})
+    near = difflib.get_close_matches(name, there, n=3) or there
+    raise InputError(
+        name, "no such gin file", f"a file here, in --gin_search_paths, or one of {', '.join(near)}"
+    )
+
+
+def _quote(binding: str) -> str:
+    """`NAME=VALUE` as gin text; a bare word becomes a string, so that paths need no quotes within quotes."""
+    name, equals, value = (part.strip() for part in binding.partition("="))
+    if not (equals and value):
+        raise InputError(f"--gin.{name}", "no value", f"--gin.{name}=VALUE")
+    if "@" not in value and "%" not in value:
+        try:
+            ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            value = repr(value)
+    return f"{name} = {value}"
+
+
+def _check_macros(bindings: Sequence[str], text: str) -> None:
+    """A misspelt `--gin.TRAIN_STEP=5` would be a macro nothing reads: refuse it."""
+    read = sorted(set(re.findall(r"%(\w+)", text)) - {"gin"})
+    for binding in bindings:
+        name = binding.partition("=")[0].strip()
+        if name.isidentifier() and name not in read:
+            raise InputError(f"--gin.{name}", "a macro nothing reads", f"one of {', '.join(read)}")
+
+
+def _check_required(text: str) -> None:
+    missing = re.findall(r"^(\w+) = %gin\.REQUIRED", text, re.MULTILINE)
+    if missing:
+        raise InputError(
+            f"gin macro {', '.join(missing)}", "no value", " ".join(f"--gin.{name}=VALUE" for name in missing)
+        )
+
+
+def _explain(error: Exception, where: str) -> InputError:
+    """gin's many-line errors as one of ours. gin wraps our own in a subclass with its call stack: unwrap them."""
+    if isinstance(error, InputError):
+        return InputError(error.where, error.found, error.expected)
+    text = " ".join(str(error).split())
+    if match := re.search(r"macro\(\) missing .* in scope '(\w+)'", text):
+        return InputError(
+            f"gin macro {match[1]}", "no value", f"a gin file or --gin.{match[1]}=VALUE that sets it"
+        )
+    if match := re.search(r"(\w+)\.__init__\(\) missing .*?: (.*?) No values supplied", text):
+        return InputError(f"{match[1]}: {match[2]}", "no value", f"a binding, {match[1]}.NAME = VALUE")
+    if match := re.search(r"No configurable matching (?:reference )?'?@?([\w./]+)'?", text):
+        return InputError(
+            f"gin binding {match[1]}", "a name nothing has", f"a configurable's name (in {where})"
+        )
+    if match := re.search(r"Configurable '(\w+)' doesn't have a parameter named '(\w+)'", text):
+        return InputError(
+            f"gin binding {match[1]}.{match[2]}", "a parameter that does not exist", f"a field of {match[1]}"
+        )
+    return InputError(where, text or type(error).__name__, "a configuration gin can read")

@@ -1,0 +1,144 @@
+"""What happens around steps: numbers logged, a progress line, held-out losses, checkpoints."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+from melama_jax.training.loop import StepEvent
+from melama_jax.training.metrics import MetricsLog
+from melama_jax.training.state import TrainState
+
+
+class LogMetrics:
+    """Every `every` steps: loss, gradient norm, learning rate and tokens a second, logged and shown.
+
+    Args:
+        log: where rows go.
+        schedule: step -> learning rate.
+        tokens_per_step: tokens read a step (batch x length), for tokens a second.
+        train_steps: steps in all, for the time left.
+        every: steps between rows.
+        show: takes the progress line; None for silence.
+    """
+
+    def __init__(
+        self,
+        log: MetricsLog,
+        schedule: optax.Schedule,
+        tokens_per_step: int,
+        train_steps: int,
+        every: int,
+        show: Callable[[str], None] | None,
+    ):
+        self._log, self._schedule, self._show = log, schedule, show
+        self._tokens, self._steps, self._every = tokens_per_step, train_steps, every
+        self._since: tuple[int, float] | None = None
+
+    def after_step(self, event: StepEvent) -> None:
+        if event.step % self._every and not event.last and self._since is not None:
+            return
+        row = {name: float(value) for name, value in event.metrics.items()}
+        now = time.monotonic()
+        if self._since is not None:  # the first step compiles: its time says nothing
+            seconds = (now - self._since[1]) / (event.step - self._since[0])
+            row["tokens_per_second"] = self._tokens / seconds
+            row["seconds_left"] = seconds * (self._steps - event.step)
+        self._since = (event.step, now)
+        row["learning_rate"] = float(jnp.asarray(self._schedule(event.step)))
+        self._log.write(event.step, row)
+        if self._show is not None:
+            self._show(progress_line(event.step, self._steps, row))
+
+
+def progress_line(step: int, steps: int, row: dict[str, float]) -> str:
+    """`step 120/900  loss 2.3451  31,200 tokens/s  1:05 left`."""
+    parts = [f"step {step}/{steps}", f"loss {row['loss']:.4f}", f"grad norm {row['grad_norm']:.2f}"]
+    if "tokens_per_second" in row:
+        minutes, seconds = divmod(round(row["seconds_left"]), 60)
+        parts += [f"{row['tokens_per_second']:,.0f} tokens/s", f"{minutes}:{seconds:02d} left"]
+    return "  ".join(parts)
+
+
+class HeldOut:
+    """Every `every` steps, and at the end, the held-out loss of each domain.
+
+    Args:
+        log: where rows go.
+        measure: the state -> {domain: loss in nats a token}.
+        every: steps between measurements; 0 measures only at the end.
+        show: takes a line; None for silence.
+    """
+
+    def __init__(
+        self,
+        log: MetricsLog,
+        measure: Callable[[TrainState], dict[str, float]],
+        every: int,
+        show: Callable[[str], None] | None,
+    ):
+        self._log, self._measure, self._every, self._show = log, measure, every, show
+
+    def after_step(self, event: StepEvent) -> None:
+        due = self._every and event.step % self._every == 0
+        if not (due or event.last):
+            return
+        losses = self._measure(event.state)
+        if not losses:
+            return
+        self._log.write(event.step, {f"heldout/{domain}": loss for domain, loss in losses.items()})
+        if self._show is not None:
+            listed = "  ".join(f"{domain} {loss:.4f}" for domain, loss in losses.items())
+            self._show(f"step {event.step}  held-out loss  {listed}")
+
+
+class SaveCheckpoints:
+    """Saves every `every` steps and at the end.
+
+    Args:
+        save: (step, state) -> None.
+        every: steps between checkpoints.
+    """
+
+    def __init__(self, save: Callable[[int, TrainState], Any], every: int):
+        self._save, self._every = save, every
+
+    def after_step(self, event: StepEvent) -> None:
+        if event.last or event.step % self._every == 0:
+            self._save(event.step, event.state)
+
+
+class StopOnSignal:
+    """Turns SIGTERM and the first Ctrl-C into "stop after this step"; use as a context manager.
+
+    Calling it says whether a signal came. The earlier handlers come back on leaving.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._earlier: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        return self.received is not None
+
+    def __enter__(self) -> StopOnSignal:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._earlier[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+        print(f"{self.received} received: saving after this step", file=sys.stderr, flush=True)

@@ -1,0 +1,130 @@
+"""From a Run to what the loop needs: the model on its mesh, and the state, fresh, imported or restored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from melama_jax.errors import InputError
+from melama_jax.models import lora
+from melama_jax.models.config import LlamaConfig
+from melama_jax.models.llama import Llama
+from melama_jax.models.params import Params, boxed_param_shapes, flatten, unflatten
+from melama_jax.partitioning.mesh import make_mesh
+from melama_jax.partitioning.rules import param_shardings, replicated
+from melama_jax.training.attention import bind_attention
+from melama_jax.training.config import Run
+from melama_jax.training.state import TrainState, new_state
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model on a mesh.
+
+    Args:
+        mesh: the devices.
+        model: the Llama, its attention bound to the mesh.
+        shapes: its parameters as jax.ShapeDtypeStruct, in the dtype each is held in, with shardings.
+    """
+
+    mesh: Mesh
+    model: Llama
+    shapes: Params
+
+
+def set_up(run: Run, config: LlamaConfig) -> Setup:
+    """The model of a run on the run's mesh. InputError where run, model and devices do not go together."""
+    if run.seq_len > config.max_seq_len:
+        raise InputError(
+            "SEQ_LEN", str(run.seq_len), f"at most the model's max_seq_len = {config.max_seq_len}"
+        )
+    mesh = make_mesh(run.mesh)
+    rows = mesh.shape["slice"] * mesh.shape["data"] * mesh.shape["fsdp"]
+    if run.batch_size % (rows * run.micro_batches):
+        raise InputError(
+            "BATCH_SIZE",
+            str(run.batch_size),
+            f"a multiple of {rows} (ways the batch is split) x {run.micro_batches} micro-batches",
+        )
+    model = Llama(
+        config,
+        run.lora,
+        attention=bind_attention(mesh, config),
+        dtype=jnp.dtype(run.dtype),
+        param_dtype=jnp.dtype(run.param_dtype),
+        remat=run.remat,
+        offload=tuple(run.offload),
+    )
+    return Setup(mesh, model, _shapes(model, mesh, run))
+
+
+def _shapes(model: Llama, mesh: Mesh, run: Run) -> Params:
+    boxed = boxed_param_shapes(model)
+    shardings, shapes = flatten(param_shardings(boxed, mesh)), flatten(nn.unbox(boxed))
+
+    def held(path: tuple[str, ...], shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        frozen = run.lora is not None and not lora.is_lora_path(path)
+        dtype = jnp.dtype(run.frozen_dtype if frozen else run.param_dtype)
+        return jax.ShapeDtypeStruct(shape.shape, dtype, sharding=shardings[path])
+
+    return unflatten({path: held(path, shape) for path, shape in shapes.items()})
+
+
+def init_params(setup: Setup, seed: int, only: Callable[[tuple[str, ...]], bool] = lambda _: True) -> Params:
+    """Random parameters, each made in its shard; `only` picks the paths wanted (the adapters of a LoRA run)."""
+    wanted = {path: shape for path, shape in flatten(setup.shapes).items() if only(path)}
+
+    def init() -> Params:
+        tokens = jnp.zeros((1, 8), jnp.int32)
+        made = flatten(nn.unbox(setup.model.init(jax.random.key(seed), tokens, tokens)["params"]))
+        return unflatten({path: made[path].astype(shape.dtype) for path, shape in wanted.items()})
+
+    shardings = unflatten({path: shape.sharding for path, shape in wanted.items()})
+    return jax.jit(init, out_shardings=shardings)()
+
+
+def initial_state(
+    setup: Setup, run: Run, optimizer: optax.GradientTransformation, base: Params | None
+) -> TrainState:
+    """Step 0: `base` (the weights of init_from, placed on the mesh) or random weights; adapters always new.
+
+    A base that already holds adapters keeps them: instruction tuning then goes on from there.
+    """
+    if base is None:
+        params = init_params(setup, run.seed)
+    else:
+        missing = set(flatten(setup.shapes)) - set(flatten(base))
+        params = lora.join(base, init_params(setup, run.seed, missing.__contains__)) if missing else base
+    return jax.jit(
+        lambda params: new_state(params, optimizer, run.lora is not None),
+        out_shardings=state_shardings(setup, run, optimizer),
+        donate_argnums=0,
+    )(params)
+
+
+def abstract_state(setup: Setup, run: Run, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state as jax.ShapeDtypeStruct with shardings: what restoring and planning start from.
+
+    The optimizer's moments are laid out as the parameters they belong to.
+    """
+    shapes = jax.eval_shape(lambda params: new_state(params, optimizer, run.lora is not None), setup.shapes)
+    shardings = {path: shape.sharding for path, shape in flatten(setup.shapes).items()}
+    scalar = replicated(setup.mesh)
+
+    def place(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        names = tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shardings.get(names, scalar))
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
+
+
+def state_shardings(setup: Setup, run: Run, optimizer: optax.GradientTransformation) -> TrainState:
+    """The sharding of every leaf of the state."""
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract_state(setup, run, optimizer))
