@@ -1,0 +1,79 @@
+"""ModelCard: everything about a model that is not its weights, so that every checkpoint stands on its own."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from typing import Any
+
+from melama_jax.errors import InputError
+from melama_jax.models.config import LlamaConfig, LoraConfig
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint must carry to be used, continued or exported elsewhere.
+
+    Args:
+        model: the architecture.
+        lora: the adapters that the parameter tree holds, or None.
+        tokenizer: file name -> bytes from which text.tokenizer_from_files makes the tokenizer; empty where the
+            model came without one.
+        chat_template: name of the template of text/chat.py the model was tuned with, or None.
+        generation_config: fields of Hugging Face's generation_config.json (end tokens above all).
+        gin: the operative configuration of the run that wrote the checkpoint; empty for a converted model.
+        data_sha256: hash of the data manifest the run read, or None.
+        dtype: the dtype most of the weights are stored in ("float32", "bfloat16", "float16").
+        hf_files: tokenizer files of the Hugging Face folder the model came from, as they were there, where
+            `tokenizer` does not hold the same bytes under the same name. None: it did not come from such a folder.
+    """
+
+    model: LlamaConfig
+    lora: LoraConfig | None = None
+    tokenizer: dict[str, bytes] = field(default_factory=dict)
+    chat_template: str | None = None
+    generation_config: dict[str, Any] = field(default_factory=dict)
+    gin: str = ""
+    data_sha256: str | None = None
+    dtype: str = "float32"
+    hf_files: dict[str, bytes] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready object; file contents as base64."""
+        return {
+            "model": self.model.to_dict(),
+            "lora": self.lora and self.lora.to_dict(),
+            "tokenizer": _encode(self.tokenizer),
+            "chat_template": self.chat_template,
+            "generation_config": self.generation_config,
+            "gin": self.gin,
+            "data_sha256": self.data_sha256,
+            "dtype": self.dtype,
+            "hf_files": None if self.hf_files is None else _encode(self.hf_files),
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> ModelCard:
+        """The inverse of to_json; InputError says what is wrong with a card that is not one."""
+        try:
+            hf_files = fields["hf_files"]
+            return cls(
+                **{
+                    **fields,
+                    "model": LlamaConfig.from_dict(fields["model"]),
+                    "lora": LoraConfig.from_dict(fields["lora"]) if fields["lora"] else None,
+                    "tokenizer": _decode(fields["tokenizer"]),
+                    "hf_files": None if hf_files is None else _decode(hf_files),
+                }
+            )
+        except (KeyError, TypeError, AttributeError, binascii.Error) as error:
+            raise InputError("model card", f"{type(error).__name__} {error}", "the fields of ModelCard") from error
+
+
+def _encode(files: dict[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(content).decode("ascii") for name, content in files.items()}
+
+
+def _decode(files: dict[str, str]) -> dict[str, bytes]:
+    return {name: base64.b64decode(content, validate=True) for name, content in files.items()}

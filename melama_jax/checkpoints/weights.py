@@ -1,0 +1,104 @@
+"""Weights: a model's parameters read one layer's matrix at a time, wherever they are stored.
+
+Every reader (Hugging Face folders, llama2.c files, Orbax steps) offers this one face, and every writer takes it: so
+conversion holds one matrix in memory, never a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import jax
+import ml_dtypes
+import numpy as np
+
+from melama_jax.errors import InputError
+from melama_jax.models.config import LlamaConfig, LoraConfig
+from melama_jax.models.params import Path, flatten, param_shapes
+
+# The dtypes weights may be stored in, by the name used in cards, configs and flags.
+DTYPES: Mapping[str, np.dtype] = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+}
+
+
+class Weights(Protocol):
+    """Parameters by path, in our layout, unread until asked for."""
+
+    @property
+    def leaves(self) -> Mapping[Path, jax.ShapeDtypeStruct]:
+        """Every parameter with its whole shape (layers stacked) and the dtype it is stored in."""
+        ...
+
+    def read(self, path: Path, layer: int | None) -> np.ndarray:
+        """One layer of a stacked parameter, or (layer None) a parameter that is not stacked."""
+        ...
+
+
+def is_stacked(path: Path) -> bool:
+    """Whether a parameter has the leading axis `layers`."""
+    return path[0] == "layers"
+
+
+def pieces(weights: Weights, path: Path) -> Iterator[tuple[int | None, np.ndarray]]:
+    """The parameter in the order it is stored: (layer, matrix) for each layer, or (None, all of it)."""
+    layers = range(weights.leaves[path].shape[0]) if is_stacked(path) else (None,)
+    for layer in layers:
+        yield layer, weights.read(path, layer)
+
+
+def stored_dtype(weights: Weights) -> str:
+    """The name of the dtype that holds most of the model's bytes."""
+    totals: dict[str, int] = {}
+    for leaf in weights.leaves.values():
+        totals[leaf.dtype.name] = totals.get(leaf.dtype.name, 0) + leaf.size * leaf.dtype.itemsize
+    return max(totals, key=lambda name: totals[name])
+
+
+def expected_leaves(config: LlamaConfig, lora: LoraConfig | None = None) -> dict[Path, jax.ShapeDtypeStruct]:
+    """What the architecture's parameter tree holds, by path."""
+    return flatten(param_shapes(config, lora))
+
+
+def require_leaves(
+    where: object, found: Mapping[Path, jax.ShapeDtypeStruct], expected: Mapping[Path, jax.ShapeDtypeStruct]
+) -> None:
+    """InputError, naming the first parameter that is missing, unknown or of another shape."""
+    for path in sorted(set(found) | set(expected)):
+        name = "/".join(path)
+        if path not in found:
+            raise InputError(where, f"no parameter {name}", f"one of shape {expected[path].shape}")
+        if path not in expected:
+            raise InputError(where, f"an unknown parameter {name}", "the parameters of its model config")
+        if found[path].shape != expected[path].shape:
+            raise InputError(where, f"{name} of shape {found[path].shape}", f"shape {expected[path].shape}")
+
+
+def to_device(weights: Weights, path: Path, sharding: jax.sharding.Sharding, dtype: np.dtype) -> jax.Array:
+    """Reads a parameter straight into its shards: the host holds this machine's shards and one layer's matrix.
+
+    Args:
+        weights: where from.
+        path: which parameter.
+        sharding: where to.
+        dtype: what to cast to on the way.
+    """
+    shape = weights.leaves[path].shape
+    places = sharding.addressable_devices_indices_map(shape)
+    buffers: dict[str, np.ndarray] = {}  # devices that hold the same part share one buffer
+    parts: dict[str, tuple[slice, ...]] = {}
+    for index in places.values():
+        bounds = tuple(slice(*part.indices(size)) for part, size in zip(index or (), shape, strict=True))
+        parts[str(index)] = bounds
+        buffers[str(index)] = np.empty([part.stop - part.start for part in bounds], dtype)
+    for layer, matrix in pieces(weights, path):
+        for key, bounds in parts.items():
+            if layer is None:
+                buffers[key][...] = matrix[bounds].astype(dtype)
+            elif bounds[0].start <= layer < bounds[0].stop:
+                buffers[key][layer - bounds[0].start] = matrix[bounds[1:]].astype(dtype)
+    shards = [jax.device_put(buffers[str(index)], device) for device, index in places.items()]
+    return jax.make_array_from_single_device_arrays(shape, sharding, shards)
