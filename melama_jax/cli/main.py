@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from melama_jax.cli.gin_flags import split_gin_bindings
 from melama_jax.errors import InputError
 
 VERBS = ("demo", "data", "train", "convert", "generate", "eval", "score", "plan", "report", "launch")
@@ -34,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb. Returns 0 done, 1 ran and failed, 2 bad input."""
-    args = build_parser().parse_args(argv)
+    args = build_parser().parse_args(split_gin_bindings(list(sys.argv[1:] if argv is None else argv)))
     try:
         return int(args.run(args) or 0)
     except InputError as error:

@@ -1,0 +1,51 @@
+"""T5X's gin flags: --gin_file, --gin_search_paths, and --gin.NAME=VALUE for any NAME."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from melama_jax.gin_edge import GinArguments
+
+_PREFIX = "--gin."
+
+
+def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the flags; `--gin.NAME=VALUE` is only shown here, since argparse knows no open-ended names."""
+    parser.add_argument(
+        "--gin_file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a gin file: a path, or a shipped one such as runs/pretrain.gin; give it several times",
+    )
+    parser.add_argument(
+        "--gin_search_paths", default="", metavar="DIR,...", help="more folders to find gin files in"
+    )
+    parser.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a macro or a parameter; --gin.NAME=VALUE is the same",
+    )
+
+
+def split_gin_bindings(argv: list[str]) -> list[str]:
+    """The command line with every --gin.NAME=VALUE turned into --gin_bindings NAME=VALUE."""
+    rewritten: list[str] = []
+    for argument in argv:
+        if argument.startswith(_PREFIX):
+            rewritten += ["--gin_bindings", argument.removeprefix(_PREFIX)]
+        else:
+            rewritten.append(argument)
+    return rewritten
+
+
+def gin_arguments(args: argparse.Namespace) -> GinArguments:
+    """What the parsed flags say, for gin_edge."""
+    from melama_jax.gin_edge import GinArguments
+
+    paths = tuple(path for path in args.gin_search_paths.split(",") if path)
+    return GinArguments(tuple(args.gin_file), tuple(args.gin_bindings), paths)

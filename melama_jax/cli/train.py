@@ -1,0 +1,32 @@
+"""melama train: a launch, from gin files to the last checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from melama_jax.cli.gin_flags import add_gin_arguments, gin_arguments
+
+HELP = "train as gin files say: continual pre-training or instruction tuning; run again to continue"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's flags."""
+    add_gin_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when all steps are done, 1 when a signal stopped the run (its state is saved)."""
+    from melama_jax.gin_edge import load_run
+    from melama_jax.training.train import train
+
+    run, gin = load_run(gin_arguments(args))
+    outcome = train(run, gin)
+    if outcome.stopped_by:
+        print(
+            f"stopped by {outcome.stopped_by} at step {outcome.step} of {run.train_steps}, saved; run again to continue",
+            file=sys.stderr,
+        )
+        return 1
+    print(f"done: step {outcome.step} of {run.train_steps}, in {run.model_dir}")
+    return 0

@@ -1,0 +1,249 @@
+"""One training run from a Run to its last checkpoint; run again, it continues where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.open import OpenedModel, open_model
+from melama_jax.checkpoints.store import RunStore
+from melama_jax.errors import InputError
+from melama_jax.loading.device import device_batches, heldout_device_batches
+from melama_jax.loading.loader import Loader
+from melama_jax.models import lora
+from melama_jax.models.config import LlamaConfig
+from melama_jax.models.params import flatten, unflatten
+from melama_jax.partitioning.rules import RULES, batch_sharding
+from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
+from melama_jax.training.config import Run
+from melama_jax.training.heldout import make_loss_sum, mean_loss
+from melama_jax.training.hooks import HeldOut, LogMetrics, SaveCheckpoints, StopOnSignal
+from melama_jax.training.loop import run_loop
+from melama_jax.training.metrics import MetricsLog
+from melama_jax.training.optimizer import make_optimizer, schedule
+from melama_jax.training.setup import Setup, abstract_state, initial_state, set_up, state_shardings
+from melama_jax.training.state import TrainState
+from melama_jax.training.step import make_train_step
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Args:
+        step: optimizer steps done in all.
+        started_from: the step it began or resumed at.
+        stopped_by: the signal that stopped it early, or None.
+    """
+
+    step: int
+    started_from: int
+    stopped_by: str | None
+
+
+def train(run: Run, gin: str = "", show: Callable[[str], None] | None = print) -> Outcome:
+    """Trains until run.train_steps, or until SIGTERM: then saves, and a later call goes on from there.
+
+    Args:
+        run: everything the run is told.
+        gin: the gin text behind `run`, kept in every checkpoint.
+        show: takes progress lines; None for silence.
+
+    Raises:
+        InputError: run, data, model and devices do not go together.
+    """
+    loader = Loader(run.data_dir, run.batch_size, run.seed, rates=run.rates)
+    tokenizer = load_tokenizer(Path(run.data_dir) / "tokenizer")
+    optimizer = make_optimizer(run.optimizer, run.train_steps)
+    with RunStore(run.model_dir, run.keep_last, run.keep_every) as store:
+        resumed = store.latest_step()
+        card = _card(run, loader, tokenizer, gin, store.card(resumed) if resumed is not None else None)
+        setup = set_up(run, card.model)
+        with setup.mesh, nn.logical_axis_rules(RULES):
+            if resumed is None:
+                state = _fresh_state(run, setup, optimizer, store)
+            else:
+                state = restore_state(store, resumed, abstract_state(setup, run, optimizer))
+            start = int(state.step)
+            if show is not None:
+                show(_opening(run, setup, start, resumed is not None))
+            with StopOnSignal() as stop:
+                state = _loop(run, setup, optimizer, loader, tokenizer, store, card, state, stop, show)
+    return Outcome(int(state.step), start, stop.received if int(state.step) < run.train_steps else None)
+
+
+def _loop(
+    run: Run,
+    setup: Setup,
+    optimizer: optax.GradientTransformation,
+    loader: Loader,
+    tokenizer: Tokenizer,
+    store: RunStore,
+    card: ModelCard,
+    state: TrainState,
+    stop: StopOnSignal,
+    show: Callable[[str], None] | None,
+) -> TrainState:
+    bos_id = bos_for(loader, tokenizer)
+    step = jit_train_step(run, setup, optimizer, bos_id)
+    loss_sum = make_loss_sum(setup.model, bos_id)
+    placed = batch_sharding(setup.mesh)
+
+    def measure(state: TrainState) -> dict[str, float]:
+        domains = loader.manifest.domains()
+        batches = {d: heldout_device_batches(run.data_dir, d, run.batch_size, placed) for d in domains}
+        losses = {d: mean_loss(loss_sum, state.params, batches[d]) for d in domains}
+        return {domain: loss for domain, loss in losses.items() if loss == loss}
+
+    def save(step: int, state: TrainState) -> None:
+        train_state = {"step": state.step, "data_step": state.data_step, "opt_state": state.opt_state}
+        store.save(step, state.trained, train_state, card)
+
+    log = MetricsLog(Path(run.model_dir), int(state.step))
+    tokens = run.batch_size * run.seq_len
+    rate = schedule(run.optimizer, run.train_steps)
+    hooks = [
+        LogMetrics(log, rate, tokens, run.train_steps, run.log_every, show),
+        HeldOut(log, measure, run.heldout_every, show),
+        SaveCheckpoints(save, run.save_every),
+    ]
+    batches = device_batches(loader, int(state.data_step), placed)
+    try:
+        return run_loop(state, step, batches, run.train_steps, hooks, stop)
+    finally:
+        log.close()
+
+
+def jit_train_step(
+    run: Run, setup: Setup, optimizer: optax.GradientTransformation, bos_id: int | None
+) -> Any:
+    """The compiled step of a run: what the loop calls and what `melama plan` compiles."""
+    shardings = state_shardings(setup, run, optimizer)
+    return jax.jit(
+        make_train_step(setup.model, optimizer, bos_id, run.micro_batches, run.seed),
+        in_shardings=(shardings, batch_sharding(setup.mesh)),
+        out_shardings=(shardings, None),
+        donate_argnums=0,
+    )
+
+
+def bos_for(loader: Loader, tokenizer: Tokenizer) -> int | None:
+    """What segments start with: BOS, or nothing under the paper's packing."""
+    return None if loader.manifest.packing == "paper" else tokenizer.bos_id
+
+
+def restore_state(store: RunStore, step: int, wanted: TrainState) -> TrainState:
+    """A saved step, each array straight into its shard."""
+    train_state = {"step": wanted.step, "data_step": wanted.data_step, "opt_state": wanted.opt_state}
+    params, restored = store.restore(step, lora.join(wanted.trained, wanted.frozen), train_state)
+    if not wanted.frozen:
+        return TrainState(trained=params, frozen={}, **restored)
+    trained, frozen = lora.split(params)
+    return TrainState(trained=trained, frozen=frozen, **restored)
+
+
+def _fresh_state(
+    run: Run, setup: Setup, optimizer: optax.GradientTransformation, store: RunStore
+) -> TrainState:
+    base = None
+    if run.init_from is not None:
+        base = _base(run.init_from, setup).params
+    state = initial_state(setup, run, optimizer, base)
+    if state.frozen:
+        store.save_frozen(state.frozen)
+    return state
+
+
+def _base(init_from: str, setup: Setup) -> OpenedModel:
+    """The weights of init_from, cast and placed as the run holds them; adapters it carries only if the run has them."""
+    shapes = flatten(setup.shapes)
+    held = open_model(init_from).leaves
+    wanted = {path: shape for path, shape in shapes.items() if path in held}
+    return open_model(init_from, unflatten(wanted))
+
+
+def _card(run: Run, loader: Loader, tokenizer: Tokenizer, gin: str, resumed: ModelCard | None) -> ModelCard:
+    """The card of the run's checkpoints; InputError where the run, its data and its start do not fit together."""
+    manifest = loader.manifest
+    if manifest.seq_len != run.seq_len:
+        raise InputError(
+            "SEQ_LEN", str(run.seq_len), f"the {manifest.seq_len} that {run.data_dir} was packed to"
+        )
+    source = open_model(run.init_from).card if run.init_from is not None and resumed is None else resumed
+    config = _config(run, source)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"{run.data_dir}/tokenizer",
+            f"{tokenizer.vocab_size} tokens",
+            f"at most the model's vocab_size = {config.vocab_size}",
+        )
+    card = ModelCard(
+        model=config,
+        lora=run.lora,
+        tokenizer=tokenizer.files(),
+        chat_template=manifest.chat_template or (source.chat_template if source else None),
+        generation_config={"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id},
+        gin=gin,
+        data_sha256=manifest.content_sha256(),
+        dtype=run.param_dtype,
+        add_bos=manifest.packing != "paper",
+    )
+    if source is None:
+        return card
+    _check_same_tokenizer(run, card, source)
+    if resumed is not None:
+        _check_same_run(run, card, resumed)
+    return dataclasses.replace(
+        card,
+        generation_config=source.generation_config | card.generation_config,
+        hf_files=source.hf_files,
+    )
+
+
+def _config(run: Run, source: ModelCard | None) -> LlamaConfig:
+    if source is None:
+        assert run.model is not None  # Run checks that one of the two is given
+        return run.model
+    if run.model is not None and run.model != source.model:
+        ours, theirs = run.model.to_dict(), source.model.to_dict()
+        name = next(name for name in ours if ours[name] != theirs[name])
+        raise InputError(
+            f"LlamaConfig.{name}", str(ours[name]), f"{theirs[name]}, as in {run.init_from or run.model_dir}"
+        )
+    return source.model
+
+
+def _check_same_tokenizer(run: Run, card: ModelCard, source: ModelCard) -> None:
+    for name in ("tokenizer.model", "tokenizer.json"):
+        if name in card.tokenizer and name in source.tokenizer:
+            if card.tokenizer[name] != source.tokenizer[name]:
+                raise InputError(
+                    f"{run.data_dir}/tokenizer/{name}",
+                    "another tokenizer",
+                    f"the one of {run.init_from or run.model_dir}",
+                )
+            return
+
+
+def _check_same_run(run: Run, card: ModelCard, resumed: ModelCard) -> None:
+    if resumed.data_sha256 != card.data_sha256:
+        raise InputError(run.data_dir, "other records", f"those that {run.model_dir} was trained on so far")
+    if resumed.lora != card.lora:
+        raise InputError("Run.lora", str(card.lora), f"{resumed.lora}, as in {run.model_dir}")
+
+
+def _opening(run: Run, setup: Setup, start: int, resumed: bool) -> str:
+    shape = "x".join(f"{axis}={size}" for axis, size in setup.mesh.shape.items() if size > 1) or "one device"
+    trained = sum(
+        leaf.size for path, leaf in flatten(setup.shapes).items() if not run.lora or lora.is_lora_path(path)
+    )
+    state = f"continuing at step {start}" if resumed else "starting"
+    return f"{state}: {trained:,} weights to train, {run.train_steps} steps of {run.batch_size} x {run.seq_len} on {shape}"
