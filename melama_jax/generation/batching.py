@@ -1,0 +1,56 @@
+"""Prompts of many lengths put into few shapes, so that few programs are compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from melama_jax.errors import InputError
+from melama_jax.partitioning.rules import replicated
+
+SMALLEST = 16
+
+
+def bucket(length: int, smallest: int = SMALLEST, largest: int | None = None) -> int:
+    """The power of two that holds `length`, from `smallest` up and never above `largest`."""
+    size = max(smallest, 1 << max(0, length - 1).bit_length())
+    return size if largest is None else max(length, min(size, largest))
+
+
+def batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices in groups of at most batch_size, neighbours in length together, longest first.
+
+    Longest first, so that a batch too large for the memory fails at once and not after hours.
+    """
+    if batch_size < 1:
+        raise InputError("batch_size", str(batch_size), "at least 1")
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def pad_right(rows: Sequence[Sequence[int]], batch: int, length: int) -> np.ndarray:
+    """int32 [batch, length] with each row's ids at its start and 0 elsewhere."""
+    padded = np.zeros((batch, length), np.int32)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return padded
+
+
+def everywhere(params: Any) -> NamedSharding | None:
+    """The sharding that gives every device of the parameters' mesh the whole value; None off a mesh."""
+    for leaf in jax.tree.leaves(params):
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, jax.sharding.Mesh):
+            return replicated(sharding.mesh)
+    return None
+
+
+def require_ids(ids: np.ndarray | Sequence[int], vocab_size: int, what: str) -> None:
+    """InputError where an id is outside the embedding (a lookup would clamp it without a word)."""
+    if len(ids) and (min(ids) < 0 or max(ids) >= vocab_size):
+        raise InputError(what, f"token ids from {min(ids)} to {max(ids)}", f"ids from 0 to {vocab_size - 1}")

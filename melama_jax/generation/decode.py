@@ -1,0 +1,160 @@
+"""Batched greedy and sampled decoding against a key-value cache, each batch one compiled program."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from melama_jax.errors import InputError
+from melama_jax.generation.batching import batches, bucket, everywhere, pad_right, require_ids
+from melama_jax.models.llama import KVCache, Llama, init_cache
+
+NOTHING = -1  # in a row's output: no token was made here
+
+
+def generate(
+    model: Llama,
+    params: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    eos_ids: Collection[int] = (),
+    temperature: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 16,
+) -> list[list[int]]:
+    """Continues every prompt until an end-of-text id or max_new_tokens.
+
+    Lengths are rounded up to powers of two, so that prompts of any length share few compiled programs. A
+    row's random draws depend on (seed, its place in `prompts`, the step) and not on who shares its batch.
+
+    Args:
+        model: the Llama.
+        params: its parameters, NumPy or jax.Array; on a mesh where they are sharded over one.
+        prompts: token ids, at least one each (BOS included where the model was trained with it).
+        max_new_tokens: at most so many new ids a prompt.
+        eos_ids: ids that end a row.
+        temperature: 0 takes the likeliest id; above 0 samples from softmax(logits / temperature).
+        seed: of the sampling.
+        batch_size: most prompts decoded together.
+
+    Returns:
+        The new ids of each prompt, in order, without the end-of-text id.
+
+    Raises:
+        InputError: an empty prompt, an id outside the vocabulary, a negative temperature, or a prompt that
+            with max_new_tokens is longer than model.config.max_seq_len.
+    """
+    _check(model, prompts, max_new_tokens, temperature)
+    results: list[list[int]] = [[] for _ in prompts]
+    if max_new_tokens == 0:
+        return results
+    eos = jnp.asarray(sorted(eos_ids) or [NOTHING], jnp.int32)
+    lengths = [len(prompt) for prompt in prompts]
+    for rows in batches(lengths, batch_size):
+        size = bucket(len(rows), smallest=1, largest=batch_size)
+        length = bucket(max(lengths[row] for row in rows), largest=model.config.max_seq_len)
+        absent = [-1] * (size - len(rows))
+        tokens = _decode(
+            model,
+            params,
+            pad_right([prompts[row] for row in rows], size, length),
+            np.array([lengths[row] for row in rows] + [1] * len(absent), np.int32),
+            np.array([*rows, *absent], np.int32),
+            np.int32(max_new_tokens),
+            eos,
+            np.float32(temperature),
+            jax.random.key(seed),
+            new_slots=bucket(max_new_tokens, largest=model.config.max_seq_len),
+            sampled=temperature > 0,
+            whole=everywhere(params),
+        )
+        for row, ids in zip(rows, np.asarray(tokens), strict=False):
+            results[row] = ids[ids != NOTHING].tolist()
+    return results
+
+
+class _State(NamedTuple):
+    step: jax.Array  # int32 scalar: tokens made so far
+    token: jax.Array  # int32 [batch]: the newest token
+    done: jax.Array  # bool [batch]
+    made: jax.Array  # int32 [batch, new slots]
+    cache: KVCache
+
+
+@functools.partial(jax.jit, static_argnames=("model", "new_slots", "sampled", "whole"))
+def _decode(
+    model: Llama,
+    params: Any,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    rows: jax.Array,
+    limit: jax.Array,
+    eos: jax.Array,
+    temperature: jax.Array,
+    key: jax.Array,
+    *,
+    new_slots: int,
+    sampled: bool,
+    whole: NamedSharding | None,
+) -> jax.Array:
+    """int32 [batch, new_slots] of new ids, NOTHING after a row's end. `rows` of -1 are padding: done at once.
+
+    Prompts are padded on the right: what padding writes into the cache lies beyond every real position and is
+    overwritten by the row's own new tokens before any of them may look there.
+    """
+    batch, length = prompts.shape
+    apply: Any = functools.partial(model.apply, {"params": params})
+    row_keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+
+    def choose(hidden: jax.Array, step: jax.Array) -> jax.Array:
+        logits = apply(hidden, method="unembed")[:, -1]
+        if not sampled:
+            return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        keys = jax.vmap(lambda row_key: jax.random.fold_in(row_key, step))(row_keys)
+        return jax.vmap(jax.random.categorical)(keys, logits / temperature).astype(jnp.int32)
+
+    def record(state: _State, hidden: jax.Array, cache: KVCache) -> _State:
+        token = choose(hidden, state.step)
+        done = state.done | jnp.isin(token, eos)
+        made = state.made.at[:, state.step].set(jnp.where(done, NOTHING, token))
+        return _State(state.step + 1, token, done, made, cache)
+
+    def one_more(state: _State) -> _State:
+        positions = (lengths + state.step - 1)[:, None]
+        hidden, cache = apply(state.token[:, None], positions, state.cache, method="decode_hidden")
+        return record(state, hidden, cache)
+
+    cache = init_cache(model.config, batch, length + new_slots, model.dtype)
+    positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
+    hidden, cache = apply(prompts, positions, cache, method="decode_hidden")
+    last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
+    made = jnp.full((batch, new_slots), NOTHING, jnp.int32)
+    start = _State(jnp.int32(0), jnp.zeros(batch, jnp.int32), rows < 0, made, cache)
+    end = jax.lax.while_loop(
+        lambda state: (state.step < limit) & ~jnp.all(state.done), one_more, record(start, last, cache)
+    )
+    return end.made if whole is None else jax.lax.with_sharding_constraint(end.made, whole)
+
+
+def _check(model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float) -> None:
+    if max_new_tokens < 0:
+        raise InputError("max_new_tokens", str(max_new_tokens), "0 or more")
+    if not 0 <= temperature < float("inf"):
+        raise InputError("temperature", str(temperature), "0 (greedy) or a number above")
+    room = model.config.max_seq_len - max_new_tokens
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise InputError(f"prompt {index}", "no tokens", "at least one token (BOS, say)")
+        if len(prompt) > room:
+            raise InputError(
+                f"prompt {index}",
+                f"{len(prompt)} tokens",
+                f"at most {room}: the model's {model.config.max_seq_len} less {max_new_tokens} new ones",
+            )
+        require_ids(prompt, model.config.vocab_size, f"prompt {index}")

@@ -1,0 +1,102 @@
+"""Log-likelihood of continuations given prefixes, batched."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from melama_jax.errors import InputError
+from melama_jax.generation.batching import batches, bucket, everywhere, pad_right, require_ids
+from melama_jax.models.llama import Llama
+
+
+def log_likelihoods(
+    model: Llama,
+    params: Any,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    batch_size: int = 16,
+) -> list[float]:
+    """log P(continuation | prefix) in nats, summed over the continuation's tokens.
+
+    Args:
+        model: the Llama.
+        params: its parameters.
+        pairs: (prefix ids, at least one; continuation ids, at least one).
+        batch_size: most pairs scored together.
+
+    Returns:
+        One sum a pair, in order.
+
+    Raises:
+        InputError: an empty side, an id outside the vocabulary, a pair longer than model.config.max_seq_len.
+    """
+    _check(model, pairs)
+    # The last token is only ever a target, so it needs no place among the inputs.
+    lengths = [len(prefix) + len(continuation) - 1 for prefix, continuation in pairs]
+    results = [0.0] * len(pairs)
+    for rows in batches(lengths, batch_size):
+        size = bucket(len(rows), smallest=1, largest=batch_size)
+        length = bucket(max(lengths[row] for row in rows), largest=model.config.max_seq_len)
+        width = bucket(max(len(pairs[row][1]) for row in rows), smallest=4, largest=length)
+        continuations = [pairs[row][1] for row in rows]
+        inputs = pad_right([[*pairs[row][0], *pairs[row][1][:-1]] for row in rows], size, length)
+        places = pad_right([range(len(pairs[row][0]) - 1, lengths[row]) for row in rows], size, width)
+        weights = pad_right([[1] * len(continuation) for continuation in continuations], size, width)
+        sums = _score(
+            model,
+            params,
+            inputs,
+            places,
+            pad_right(continuations, size, width),
+            weights,
+            whole=everywhere(params),
+        )
+        for row, total in zip(rows, np.asarray(sums), strict=False):
+            results[row] = float(total)
+    return results
+
+
+@functools.partial(jax.jit, static_argnames=("model", "whole"))
+def _score(
+    model: Llama,
+    params: Any,
+    inputs: jax.Array,
+    places: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    *,
+    whole: NamedSharding | None,
+) -> jax.Array:
+    """float32 [batch]: the sum over [batch, width] of log P(target at place), where the weight is 1.
+
+    Only the places asked for meet the vocabulary: with 128,256 ids its logits would be most of the memory.
+    """
+    apply: Any = functools.partial(model.apply, {"params": params})
+    positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
+    hidden = apply(inputs, positions, method="hidden")
+    hidden = jnp.take_along_axis(hidden, places[:, :, None], axis=1)
+    logits = apply(hidden, method="unembed")
+    log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), targets[:, :, None], axis=-1)[..., 0]
+    sums = jnp.sum(log_probs * weights, axis=1)
+    return sums if whole is None else jax.lax.with_sharding_constraint(sums, whole)
+
+
+def _check(model: Llama, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> None:
+    for index, (prefix, continuation) in enumerate(pairs):
+        if not len(prefix) or not len(continuation):
+            side = "continuation" if len(prefix) else "prefix"
+            raise InputError(f"pair {index}", f"an empty {side}", "at least one token")
+        if len(prefix) + len(continuation) - 1 > model.config.max_seq_len:
+            raise InputError(
+                f"pair {index}",
+                f"{len(prefix)} + {len(continuation)} tokens",
+                f"at most the model's {model.config.max_seq_len}",
+            )
+        require_ids(prefix, model.config.vocab_size, f"pair {index}")
+        require_ids(continuation, model.config.vocab_size, f"pair {index}")
