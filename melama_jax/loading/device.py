@@ -1,0 +1,39 @@
+"""A step's batch onto the devices: each process reads only the rows its own devices hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from melama_jax.loading.ahead import read_ahead
+from melama_jax.loading.loader import FIELDS, Batch, Loader
+
+
+def global_batch(loader: Loader, step: int, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
+    """The global batch of a step as arrays [batch_size, seq_len] laid out by `sharding`.
+
+    Rows are read once a process, however many devices share them; columns may be sharded too.
+    """
+    shape = (loader.batch_size, loader.seq_len)
+    read: dict[tuple[int, int], Batch] = {}
+
+    def piece(name: str, index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
+        start, stop, _ = index[0].indices(shape[0])
+        if (start, stop) not in read:
+            read[start, stop] = loader.batch(step, slice(start, stop))
+        return read[start, stop][name][:, index[1]]
+
+    return {
+        name: jax.make_array_from_callback(shape, sharding, lambda index, name=name: piece(name, index))
+        for name in FIELDS
+    }
+
+
+def global_batches(
+    loader: Loader, sharding: jax.sharding.Sharding, start_step: int = 0, ahead: int = 2
+) -> Iterator[dict[str, jax.Array]]:
+    """global_batch of start_step, start_step + 1, ... without end, `ahead` of them made in background threads."""
+    return read_ahead(lambda step: global_batch(loader, step, sharding), start_step, ahead)

@@ -1,0 +1,113 @@
+"""Records -> batches, a pure function of (seed, step), whatever reads them and in how many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from melama_jax.errors import InputError
+from melama_jax.loading.ahead import read_ahead
+from melama_jax.loading.pools import mixed_records, read_records
+from melama_jax.records.manifest import FILE_NAME, Manifest
+from melama_jax.records.record import Record
+
+FIELDS = ("tokens", "segment_ids", "positions", "weights")
+Batch = dict[str, np.ndarray]
+
+
+class Loader:
+    """Training batches of a data folder, mixed by domain.
+
+    Args:
+        data_dir: a folder written by `melama data build`.
+        batch_size: rows of the global batch.
+        seed: decides the order of records, together with nothing else.
+        rates: domain -> relative share of the tokens, in place of the manifest's; 0 drops a domain, and so does
+            leaving it out. InputError for a domain the folder does not have.
+    """
+
+    def __init__(
+        self, data_dir: str | Path, batch_size: int, seed: int = 0, rates: Mapping[str, float] | None = None
+    ):
+        if batch_size < 1:
+            raise InputError("BATCH_SIZE", str(batch_size), "at least 1")
+        self.manifest = Manifest.read(data_dir)
+        self.batch_size = batch_size
+        self.rates = self.manifest.rates if rates is None else check_rates(rates, self.manifest, data_dir)
+        self._records = mixed_records(Path(data_dir), self.manifest, self.rates, seed)
+
+    @property
+    def seq_len(self) -> int:
+        return self.manifest.seq_len
+
+    def batch(self, step: int, rows: slice | None = None) -> Batch:
+        """The batch of one step: tokens, segment_ids, positions (int32) and weights (float32), [rows, seq_len].
+
+        Args:
+            step: counted from 0; any step, in any order.
+            rows: which rows of the global batch to read; the others are not touched. None: all.
+        """
+        return stack(self._rows(step, rows), self.seq_len)
+
+    def batches(self, start_step: int = 0, rows: slice | None = None, ahead: int = 2) -> Iterator[Batch]:
+        """batch(start_step), batch(start_step + 1), ... without end, `ahead` of them read in background threads."""
+        return read_ahead(lambda step: self.batch(step, rows), start_step, ahead)
+
+    def document_ids(self, step: int) -> list[int]:
+        """The documents in a step's global batch, row by row, a number for each segment (see manifest)."""
+        return [int(number) for record in self._rows(step, None) for number in record.document_ids]
+
+    def _rows(self, step: int, rows: slice | None) -> list[Record]:
+        chosen = range(self.batch_size)[rows if rows is not None else slice(None)]
+        return [self._records[step * self.batch_size + row] for row in chosen]
+
+
+def heldout_batches(data_dir: str | Path, domain: str, batch_size: int) -> Iterator[Batch]:
+    """Every held-out record of a domain once, in order, as Loader.batch gives them.
+
+    The last batch is filled up with rows of padding (segment 0, weight 0). InputError where the folder holds no
+    such records.
+    """
+    manifest = Manifest.read(data_dir)
+    shards = [
+        shard for source in manifest.sources if source.domain == domain for shard in source.heldout.shards
+    ]
+    if not shards:
+        raise InputError(
+            Path(data_dir) / FILE_NAME,
+            f"no held-out records of domain {domain}",
+            f"one of {', '.join(manifest.domains())}, built with DataBuild.heldout_fraction above 0",
+        )
+    records = read_records(Path(data_dir), shards)
+    for start in range(0, len(records), batch_size):
+        rows = [records[i] for i in range(start, min(start + batch_size, len(records)))]
+        yield stack(rows, manifest.seq_len, batch_size)
+
+
+def stack(records: Sequence[Record], seq_len: int, rows: int | None = None) -> Batch:
+    """Records as arrays [rows, seq_len], rows of zeros below them where there are fewer than `rows`."""
+    shape = (len(records) if rows is None else rows, seq_len)
+    batch = {name: np.zeros(shape, np.float32 if name == "weights" else np.int32) for name in FIELDS}
+    for row, record in enumerate(records):
+        for name in FIELDS:
+            batch[name][row] = getattr(record, name)
+    return batch
+
+
+def check_rates(rates: Mapping[str, float], manifest: Manifest, data_dir: str | Path) -> dict[str, float]:
+    """`rates` as given, if every domain with a share has training records; InputError otherwise."""
+    pools = manifest.pools()
+    for domain, rate in rates.items():
+        if domain not in pools:
+            raise InputError(
+                f"rates[{domain!r}]", f"a domain {data_dir} does not have", f"one of {', '.join(pools)}"
+            )
+        if not rate >= 0:
+            raise InputError(f"rates[{domain!r}]", str(rate), "a number from 0 up")
+        if rate and not pools[domain].records:
+            raise InputError(f"rates[{domain!r}]", "a domain without training records", "0, or other data")
+    if not any(rates.values()):
+        raise InputError("rates", f"{dict(rates)}, every domain dropped", "at least one rate above 0")
+    return dict(rates)

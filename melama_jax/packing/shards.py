@@ -1,0 +1,51 @@
+"""Records -> one ArrayRecord file and the account of what is in it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from melama_jax.files import sha256_file
+from melama_jax.records.manifest import Count, Shard, Split
+from melama_jax.records.record import Record
+
+_OPTIONS = "group_size:1"  # one record a chunk: what random access (Grain) wants
+
+
+def write_shard(root: Path, name: str, records: Iterable[Record], kept: Count) -> Split:
+    """Writes `root/name` (whole, or not at all) and returns its account; no file where there are no records.
+
+    Args:
+        root: the data folder.
+        name: path below it, such as `train/pubmed-00000-of-00008.array_record`.
+        records: what to write, in order.
+        kept: the documents, characters and tokens packed into them.
+    """
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    split = Split(kept=kept)
+    try:
+        writer = ArrayRecordWriter(os.fspath(temporary), _OPTIONS)
+        try:
+            for record in records:
+                writer.write(record.to_bytes())
+                split = replace(
+                    split,
+                    records=split.records + 1,
+                    padding=split.padding + int((record.segment_ids == 0).sum()),
+                    trained_tokens=split.trained_tokens + int((record.weights > 0).sum()),
+                )
+        finally:
+            writer.close()
+        if not split.records:
+            return split
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return replace(split, shards=(Shard(name, split.records, sha256_file(path)),))
