@@ -1,0 +1,190 @@
+"""Chat templates, each stated once as data: text to read, tokens to learn, and the Jinja an export ships."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from melama_jax.errors import InputError
+from melama_jax.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message: its role (system, user or assistant) and its text, used as it is, never stripped."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What an assistant reads since the last end-of-text, and its answer; None where it is still to come."""
+
+    prompt: str
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """How messages become text. A turn is
+
+        [system + system_suffix] + user_prefix + question + user_suffix + assistant_prefix + answer + EOS
+
+    where the system text stands before the first question only, and comes from a leading system message,
+    or else from `default_system` (none if None). Turns follow each other with nothing between them.
+    Conversations are [system], user, assistant, user, assistant, ...
+    """
+
+    name: str
+    user_prefix: str
+    user_suffix: str
+    assistant_prefix: str
+    system_suffix: str = "\n\n"
+    default_system: str | None = None
+
+    def turns(self, messages: Sequence[Message]) -> list[Turn]:
+        """The conversation cut after each answer; InputError where roles do not alternate as stated."""
+        system = self.default_system
+        if messages and messages[0].role == "system":
+            system, messages = messages[0].content, messages[1:]
+        if not messages:
+            raise InputError("conversation", "no user message", "at least one")
+        for index, message in enumerate(messages):
+            expected = ("user", "assistant")[index % 2]
+            if message.role != expected:
+                raise InputError(
+                    f"conversation, message {index}", f"role {message.role!r}", f"role {expected!r}"
+                )
+        questions, answers = messages[0::2], [message.content for message in messages[1::2]]
+        opening = "" if system is None else system + self.system_suffix
+        turns = []
+        for index, question in enumerate(questions):
+            prompt = self.user_prefix + question.content + self.user_suffix + self.assistant_prefix
+            answer = answers[index] if index < len(answers) else None
+            turns.append(Turn(opening + prompt if index == 0 else prompt, answer))
+        return turns
+
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """The text to generate from, for a conversation without answers so far.
+
+        Earlier answers end in EOS, which is an id and no text: `encode_prompt` takes those conversations.
+        """
+        turns = self.turns(messages)
+        if len(turns) > 1 or turns[0].answer is not None:
+            raise InputError(
+                "conversation", "earlier answers", "[system], user; or encode it with encode_prompt"
+            )
+        return turns[0].prompt
+
+    def jinja(self, add_bos: bool = False) -> str:
+        """The same template for transformers' `apply_chat_template`, as `tokenizer_config.json` holds it.
+
+        Args:
+            add_bos: starts with bos_token: for models whose training put BOS before each segment, as
+                `apply_chat_template` does not add it.
+        """
+        # JSON's string literals are Jinja's too: escapes keep line breaks from Jinja's trimming.
+        user_prefix, user_suffix, assistant_prefix, system_suffix = (
+            json.dumps(text)
+            for text in (self.user_prefix, self.user_suffix, self.assistant_prefix, self.system_suffix)
+        )
+        default = "" if self.default_system is None else json.dumps(self.default_system + self.system_suffix)
+        return "".join(
+            [
+                "{{ bos_token }}" if add_bos else "",
+                "{% set turns = messages %}",
+                "{% if messages[0]['role'] == 'system' %}{% set turns = messages[1:] %}",
+                f"{{{{ messages[0]['content'] + {system_suffix} }}}}",
+                f"{{% else %}}{{{{ {default} }}}}{{% endif %}}" if default else "{% endif %}",
+                "{% for message in turns %}",
+                "{% if message['role'] != ['user', 'assistant'][loop.index0 % 2] %}",
+                "{{ raise_exception('expected [system], user, assistant, user, assistant, ...') }}{% endif %}",
+                "{% if message['role'] == 'user' %}",
+                f"{{{{ {user_prefix} + message['content'] + {user_suffix} }}}}",
+                f"{{% else %}}{{{{ {assistant_prefix} + message['content'] + eos_token }}}}{{% endif %}}",
+                "{% endfor %}",
+                f"{{% if add_generation_prompt %}}{{{{ {assistant_prefix} }}}}{{% endif %}}",
+            ]
+        )
+
+
+# The template of Me-LLaMA's released chat models (Xie et al. 2024, arXiv 2402.12749).
+ME_LLAMA = ChatTemplate(
+    name="me_llama",
+    user_prefix="Human: \n",
+    user_suffix="\n\n",
+    assistant_prefix="Assistant: \n",
+)
+# Stanford Alpaca's prompt (github.com/tatsu-lab/stanford_alpaca, train.py), but for the line break at its end:
+# without it the first word of an answer could share a token with the colon.
+ALPACA = ChatTemplate(
+    name="alpaca",
+    user_prefix="### Instruction:\n",
+    user_suffix="\n\n",
+    assistant_prefix="### Response:\n",
+    default_system=(
+        "Below is an instruction that describes a task. "
+        "Write a response that appropriately completes the request."
+    ),
+)
+TEMPLATES = {template.name: template for template in (ME_LLAMA, ALPACA)}
+
+
+def get_template(name: str) -> ChatTemplate:
+    """The template of that name; InputError names those there are."""
+    if name not in TEMPLATES:
+        raise InputError("chat template", repr(name), f"one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
+
+
+def encode_conversation(
+    template: ChatTemplate, messages: Sequence[Message], tokenizer: Tokenizer
+) -> tuple[list[int], list[bool]]:
+    """A whole conversation as token ids, and for each whether it is trained on. No BOS.
+
+    Each turn's text, prompt and answer together, is encoded as one text of its own (with the dummy prefix
+    a SentencePiece model gives every text), and EOS follows as an id: "</s>" in a message is text.
+    A token is trained on if all its characters are the answer's; so is every EOS. Inference encodes the
+    prompt alone and continues it, and those ids are the ones here unless a token straddles the border:
+    that token is untrained, for no model is ever asked to make the prompt's half of it. With
+    SentencePiece models that spell a line break as a byte (LLaMA's do, ours do), nothing straddles the
+    border of a template whose prompt ends in a line break, as ME_LLAMA's does.
+
+    Returns:
+        ids and trained, both [tokens].
+
+    Raises:
+        InputError: roles do not alternate, or the last message is not the assistant's.
+    """
+    turns = template.turns(messages)
+    if turns[-1].answer is None:
+        raise InputError("conversation", "a user's message at the end", "an assistant's, to train on")
+    ids: list[int] = []
+    trained: list[bool] = []
+    for turn in turns:
+        turn_ids, turn_trained = _encode_turn(turn, tokenizer)
+        ids += turn_ids
+        trained += turn_trained
+    return ids, trained
+
+
+def encode_prompt(template: ChatTemplate, messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """The ids to generate the next answer from, after any number of turns. No BOS.
+
+    Raises:
+        InputError: roles do not alternate, or the last message is not the user's.
+    """
+    *earlier, last = template.turns(messages)
+    if last.answer is not None:
+        raise InputError("conversation", "an assistant's message at the end", "a user's, to answer")
+    ids = [id_ for turn in earlier for id_ in _encode_turn(turn, tokenizer)[0]]
+    return ids + tokenizer.encode(last.prompt)
+
+
+def _encode_turn(turn: Turn, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
+    """Ids of prompt, answer and EOS, and for each whether it is trained on."""
+    ids, spans = tokenizer.encode_with_offsets(turn.prompt + (turn.answer or ""))
+    trained = [start >= len(turn.prompt) for start, _ in spans]
+    return [*ids, tokenizer.eos_id], [*trained, True]

@@ -1,0 +1,95 @@
+"""The tokenizer's part of an exported Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tokenizers import Tokenizer as FastTokenizer
+from tokenizers import processors
+
+from melama_jax.text.chat import ChatTemplate
+from melama_jax.text.hf_tokenizer import CONFIG_FILE, JSON_FILE, SPECIALS_FILE, HfTokenizer
+from melama_jax.text.sentencepiece_to_hf import fast_tokenizer
+from melama_jax.text.sentencepiece_tokenizer import MODEL_FILE, SentencePieceTokenizer
+from melama_jax.text.tokenizer import Tokenizer
+
+
+def hf_tokenizer_files(
+    tokenizer: Tokenizer,
+    chat_template: ChatTemplate | None = None,
+    *,
+    add_bos_token: bool = True,
+    model_max_length: int | None = None,
+) -> dict[str, bytes]:
+    """Files that transformers' `AutoTokenizer` loads offline, to give the ids that we give.
+
+    Two differences stay: transformers reads a special token typed in a text as that token (unless called
+    with split_special_tokens=True), and its byte fallback decodes a run of bytes that is not UTF-8 to
+    replacement characters whole.
+
+    Args:
+        tokenizer: one of ours; a SentencePiece model must be of LLaMA's kind.
+        chat_template: written as Jinja into the config; it renders what we trained on.
+        add_bos_token: whether training put BOS before each segment ("segments" packing does, "paper" packing
+            does not); the plain call and the chat template then start with BOS, or do not.
+        model_max_length: the most tokens the model takes.
+
+    Returns:
+        file name to content.
+
+    Raises:
+        InputError: see `sentencepiece_to_hf.fast_tokenizer`.
+    """
+    files, fast, names = _parts(tokenizer)
+    fast.post_processor = _post_processor(names["bos"], tokenizer.bos_id, add_bos_token)
+    tokens = {f"{kind}_token": name for kind, name in names.items()}
+    config: dict[str, Any] = {
+        # The class that takes tokenizer.json as it is, in transformers 4 and 5. LlamaTokenizer of 5 rebuilds
+        # another pipeline, which drops the dummy prefix of a text that starts with a space.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": add_bos_token,
+        "add_eos_token": False,
+        **tokens,
+    }
+    if model_max_length is not None:
+        config["model_max_length"] = model_max_length
+    if chat_template is not None:
+        config["chat_template"] = chat_template.jinja(add_bos=add_bos_token)
+    files[JSON_FILE] = fast.to_str(pretty=False).encode()
+    files[CONFIG_FILE] = _json(config)
+    files[SPECIALS_FILE] = _json(tokens)
+    return files
+
+
+def _parts(tokenizer: Tokenizer) -> tuple[dict[str, bytes], FastTokenizer, dict[str, str]]:
+    """Files to pass on as they are, the `tokenizers` form, and the special tokens' texts by kind."""
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        return tokenizer.files(), fast_tokenizer(tokenizer.files()[MODEL_FILE]), tokenizer.special_names
+    if isinstance(tokenizer, HfTokenizer):
+        spec = json.loads(tokenizer.files()[JSON_FILE])
+        _prefix_each_stretch(spec)
+        return {}, FastTokenizer.from_str(json.dumps(spec)), tokenizer.special_names
+    raise TypeError(f"no Hugging Face files for a {type(tokenizer).__name__}")
+
+
+def _prefix_each_stretch(spec: dict[str, Any]) -> None:
+    """Makes Metaspace put its prefix after special tokens too: we encode each turn as a text of its own."""
+    pre_tokenizer = spec.get("pre_tokenizer") or {}
+    for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]):
+        if step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first":
+            step["prepend_scheme"] = "always"
+
+
+def _post_processor(bos: str, bos_id: int, add_bos: bool) -> processors.TemplateProcessing:
+    """What older transformers and `tokenizers` itself follow; transformers 5 reads add_bos_token."""
+    if not add_bos:
+        return processors.TemplateProcessing(single="$A:0", pair="$A:0 $B:1", special_tokens=[])
+    pair = [f"{bos}:0", "$A:0", f"{bos}:1", "$B:1"]
+    return processors.TemplateProcessing(single=pair[:2], pair=pair, special_tokens=[(bos, bos_id)])
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

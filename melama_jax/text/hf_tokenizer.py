@@ -1,0 +1,154 @@
+"""Hugging Face `tokenizer.json` files as tokenizers: Llama 3's byte-level BPE, LLaMA 2 as exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tokenizers
+
+from melama_jax.errors import InputError
+from melama_jax.text.unicode import unicode_or_input_error
+
+JSON_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+SPECIALS_FILE = "special_tokens_map.json"
+FILES = (JSON_FILE, CONFIG_FILE, SPECIALS_FILE)
+
+# What the name of a special token is where no config file says so: LLaMA 1-2, Llama 3, Gemma.
+USUAL_NAMES = {
+    "bos": ("<s>", "<|begin_of_text|>", "<bos>"),
+    "eos": ("</s>", "<|end_of_text|>", "<eos>"),
+    "unk": ("<unk>",),
+    "pad": ("<pad>", "<|finetune_right_pad_id|>"),
+}
+
+
+class HfTokenizer:
+    """The `Tokenizer` over a Hugging Face `tokenizer.json`.
+
+    The file's post-processor, truncation and padding are left out: ids are those of the text alone.
+    Special tokens typed in a text are text: they are not looked for in it, and no merge makes one.
+
+    Args:
+        files: `tokenizer.json`, and `tokenizer_config.json` or `special_tokens_map.json` where there is one;
+            they name bos, eos, unk and pad. Without them the usual names are tried.
+        where: how an error names `tokenizer.json`.
+
+    Raises:
+        InputError: the bytes are no `tokenizer.json`, or bos or eos cannot be found.
+    """
+
+    def __init__(self, files: dict[str, bytes], where: object = JSON_FILE):
+        self._files = {name: files[name] for name in FILES if name in files}
+        try:
+            spec = json.loads(self._files[JSON_FILE])
+            vocab = tokenizers.Tokenizer.from_str(self._files[JSON_FILE].decode()).get_vocab()
+        except Exception as error:  # tokenizers raises plain Exception
+            found = f"no tokenizer ({str(error)[:120]})"
+            raise InputError(where, found, "a Hugging Face tokenizer.json") from error
+        self.vocab_size = max(vocab.values()) + 1
+        self.special_names = _special_names(self._files, vocab, where)
+        self.bos_id = self._special_id("bos", vocab, where)
+        self.eos_id = self._special_id("eos", vocab, where)
+        fallback = self.special_names.get("pad") or self.special_names.get("unk") or self.special_names["eos"]
+        self.pad_id = vocab[fallback]
+        specials = {name: vocab[name] for name in self.special_names.values()}
+        self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(_text_spec(spec, specials)))
+        self._tokenizer.encode_special_tokens = True  # the setting's name; it means: treat them as text
+
+    def _special_id(self, kind: str, vocab: dict[str, int], where: object) -> int:
+        if kind not in self.special_names:
+            expected = (
+                f"a {kind}_token of its vocabulary, named in {CONFIG_FILE} or {SPECIALS_FILE} beside it"
+            )
+            raise InputError(where, f"no {kind} token", expected)
+        return vocab[self.special_names[kind]]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, no bos or eos; InputError where `text` is not Unicode (a lone surrogate)."""
+        with unicode_or_input_error([text]):
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on the library's own threads."""
+        with unicode_or_input_error(texts):
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids and each token's (start, end) in characters of `text`.
+
+        Tokens that share a character (byte fallback, byte-level BPE) each span the whole of it; a dummy
+        prefix that stands alone spans the first character.
+        """
+        with unicode_or_input_error([text]):
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`; ids that hold none (specials, padding rows past the vocabulary) are passed over."""
+        known = [int(id_) for id_ in ids if 0 <= id_ < self.vocab_size]
+        return self._tokenizer.decode(known, skip_special_tokens=True)
+
+    def files(self) -> dict[str, bytes]:
+        """What to store so that `tokenizer_from_files` builds this tokenizer again."""
+        return dict(self._files)
+
+    def __reduce__(self) -> tuple[Callable[..., HfTokenizer], tuple[dict[str, bytes]]]:
+        # The library's own pickling forgets encode_special_tokens.
+        return HfTokenizer, (self.files(),)
+
+
+def _special_names(files: dict[str, bytes], vocab: dict[str, int], where: object) -> dict[str, str]:
+    """Kind ("bos", "eos", "unk", "pad") to the token's text, of those that the vocabulary holds."""
+    named: dict[str, str] = {}
+    for file in (CONFIG_FILE, SPECIALS_FILE):
+        if file not in files:
+            continue
+        try:
+            values: dict[str, Any] = json.loads(files[file])
+        except ValueError as error:
+            raise InputError(f"{file} beside {where}", "no JSON", "a JSON object") from error
+        for kind in USUAL_NAMES:
+            value = values.get(f"{kind}_token")
+            text = value.get("content") if isinstance(value, dict) else value
+            if text in vocab:
+                named.setdefault(kind, text)
+    for kind, names in USUAL_NAMES.items():
+        found = next((name for name in names if name in vocab), None)
+        if found is not None:
+            named.setdefault(kind, found)
+    return named
+
+
+def _text_spec(spec: dict[str, Any], specials: dict[str, int]) -> dict[str, Any]:
+    """`spec` for encoding text alone: nothing added, cut or padded, and no way from text to a special id.
+
+    The post-processor goes because it also trims offsets (ByteLevel's trim_offsets).
+
+    Args:
+        spec: a parsed `tokenizer.json`.
+        specials: text and id of tokens that are special whatever the file says of them.
+    """
+    added = spec.get("added_tokens") or []
+    added = [dict(token, special=token["special"] or token["content"] in specials) for token in added]
+    missing = set(specials) - {token["content"] for token in added}
+    added += [_special_token(specials[content], content) for content in sorted(missing)]
+    special_texts = {token["content"] for token in added if token["special"]}
+    model = dict(spec["model"])
+    if "merges" in model:
+        model["merges"] = [merge for merge in model["merges"] if _merged(merge) not in special_texts]
+    return dict(spec, added_tokens=added, model=model, post_processor=None, truncation=None, padding=None)
+
+
+def _special_token(id_: int, content: str) -> dict[str, Any]:
+    """An entry of `added_tokens` that is found in raw text only, and takes no space around it along."""
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    return {"id": id_, "content": content, **plain, "special": True}
+
+
+def _merged(merge: str | Sequence[str]) -> str:
+    """What a merge makes; older files write it as "left right"."""
+    return merge.replace(" ", "", 1) if isinstance(merge, str) else "".join(merge)

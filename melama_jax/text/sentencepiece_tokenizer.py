@@ -1,0 +1,102 @@
+"""SentencePiece models (`tokenizer.model`) as tokenizers: LLaMA 1 and 2, and what we train ourselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import sentencepiece
+from sentencepiece import sentencepiece_pb2
+
+from melama_jax.errors import InputError
+from melama_jax.text.unicode import unicode_or_input_error
+
+MODEL_FILE = "tokenizer.model"
+
+
+class SentencePieceTokenizer:
+    """The `Tokenizer` over a serialised SentencePiece ModelProto.
+
+    SentencePiece (Kudo and Richardson 2018, arXiv 1808.06226) never turns typed text into control
+    ids, so "</s>" in a document stays text with nothing done here.
+
+    Args:
+        model: the bytes of a `tokenizer.model`.
+        where: how an error names the file.
+
+    Raises:
+        InputError: the bytes are no SentencePiece model, or it has no bos or eos piece.
+    """
+
+    def __init__(self, model: bytes, where: object = MODEL_FILE):
+        self._model = model
+        self._processor = _load_processor(model, where)
+        self.vocab_size = self._processor.GetPieceSize()
+        self.bos_id = _control_id(self._processor.bos_id(), "bos", where)
+        self.eos_id = _control_id(self._processor.eos_id(), "eos", where)
+        self.unk_id = self._processor.unk_id()
+        pad_id = self._processor.pad_id()
+        self.pad_id = pad_id if pad_id >= 0 else self.unk_id
+        ids = {"bos": self.bos_id, "eos": self.eos_id, "unk": self.unk_id, "pad": self.pad_id}
+        self.special_names = {kind: self._processor.IdToPiece(id_) for kind, id_ in ids.items()}
+        is_control, is_unknown = self._processor.IsControl, self._processor.IsUnknown
+        self._special_ids = frozenset(
+            id_ for id_ in range(self.vocab_size) if is_control(id_) or is_unknown(id_)
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`, no bos or eos; InputError where `text` is not Unicode (a lone surrogate)."""
+        with unicode_or_input_error([text]):
+            return self._processor.Encode(text, out_type=int)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on SentencePiece's own threads."""
+        with unicode_or_input_error(texts):
+            return self._processor.Encode(list(texts), out_type=int)
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids and each token's (start, end) in characters of `text`.
+
+        A dummy prefix that stands alone spans nothing, (0, 0). Each byte-fallback token spans its whole
+        character, where SentencePiece would give the character to the last byte only.
+        """
+        with unicode_or_input_error([text]):
+            sizes = [len(character.encode("utf-8")) for character in text]
+        # SentencePiece counts bytes; every span it gives starts and ends between two characters.
+        character_at = {byte: index for index, byte in enumerate(accumulate(sizes, initial=0))}
+        proto = sentencepiece_pb2.SentencePieceText()  # pyright: ignore[reportAttributeAccessIssue]
+        proto.ParseFromString(self._processor.EncodeAsSerializedProto(text))
+        spans = [(character_at[piece.begin], character_at[piece.end]) for piece in proto.pieces]
+        ids = [piece.id for piece in proto.pieces]
+        for index in range(len(ids) - 2, -1, -1):
+            start, end = spans[index]
+            if start == end and self._processor.IsByte(ids[index]):
+                spans[index] = (start, spans[index + 1][1])
+        return ids, spans
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids`; ids that hold none (specials, padding rows past the vocabulary) are passed over."""
+        plain = [int(id_) for id_ in ids if 0 <= id_ < self.vocab_size and id_ not in self._special_ids]
+        return self._processor.Decode(plain) if plain else ""
+
+    def files(self) -> dict[str, bytes]:
+        """What to store so that `tokenizer_from_files` builds this tokenizer again."""
+        return {MODEL_FILE: self._model}
+
+
+def _load_processor(model: bytes, where: object) -> sentencepiece.SentencePieceProcessor:
+    expected = "a SentencePiece model (LLaMA's tokenizer.model; a tiktoken file needs its tokenizer.json)"
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except RuntimeError as error:
+        raise InputError(where, f"{len(model)} bytes that are no SentencePiece model", expected) from error
+    if processor.GetPieceSize() == 0:
+        raise InputError(where, "a SentencePiece model without pieces", expected)
+    return processor
+
+
+def _control_id(id_: int, name: str, where: object) -> int:
+    if id_ < 0:
+        raise InputError(where, f"a SentencePiece model without {name}", f"one trained with {name}_id >= 0")
+    return id_

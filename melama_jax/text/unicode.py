@@ -1,0 +1,23 @@
+"""One InputError for strings that UTF-8 cannot hold, whichever library met them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from melama_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def unicode_or_input_error(texts: Sequence[str]) -> Iterator[None]:
+    """Turns an encoder's failure on a lone surrogate into an InputError: its place, never the text."""
+    try:
+        yield
+    except (RuntimeError, TypeError, UnicodeError) as error:
+        for text in texts:
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError as bad:
+                surrogate = f"the lone surrogate U+{ord(text[bad.start]):04X} at character {bad.start}"
+                raise InputError("text to encode", surrogate, "valid Unicode text") from error
+        raise
