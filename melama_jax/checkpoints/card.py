@@ -27,6 +27,7 @@ class ModelCard:
         dtype: the dtype most of the weights are stored in ("float32", "bfloat16", "float16").
         hf_files: tokenizer files of the Hugging Face folder the model came from, as they were there, where
             `tokenizer` does not hold the same bytes under the same name. None: it did not come from such a folder.
+        add_bos: whether a sequence starts with the beginning-of-text token, as it was trained ("paper" packing: no).
     """
 
     model: LlamaConfig
@@ -38,6 +39,7 @@ class ModelCard:
     data_sha256: str | None = None
     dtype: str = "float32"
     hf_files: dict[str, bytes] | None = None
+    add_bos: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready object; file contents as base64."""
@@ -51,6 +53,7 @@ class ModelCard:
             "data_sha256": self.data_sha256,
             "dtype": self.dtype,
             "hf_files": None if self.hf_files is None else _encode(self.hf_files),
+            "add_bos": self.add_bos,
         }
 
     @classmethod
@@ -68,7 +71,9 @@ class ModelCard:
                 }
             )
         except (KeyError, TypeError, AttributeError, binascii.Error) as error:
-            raise InputError("model card", f"{type(error).__name__} {error}", "the fields of ModelCard") from error
+            raise InputError(
+                "model card", f"{type(error).__name__} {error}", "the fields of ModelCard"
+            ) from error
 
 
 def _encode(files: dict[str, bytes]) -> dict[str, str]:

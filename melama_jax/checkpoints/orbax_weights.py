@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
+from orbax.checkpoint.future import CommitFutureAwaitingContractedSignals
 
 from melama_jax.checkpoints.weights import Weights, is_stacked, pieces
 from melama_jax.models.params import Path, unflatten
@@ -52,7 +53,7 @@ class StreamHandler(ocp.type_handlers.NumpyHandler):
         args: Sequence[ocp.SaveArgs] | None = None,
     ) -> Sequence[Any]:
         """Starts the write; the future ends when everything is stored."""
-        write = ocp.future.CommitFutureAwaitingContractedSignals(self._write(values, infos), name="stream")
+        write = CommitFutureAwaitingContractedSignals(self._write(values, infos), name="stream")
         return [write]
 
     async def _write(
@@ -100,11 +101,14 @@ class OrbaxWeights:
         self, leaves: Mapping[Path, jax.ShapeDtypeStruct], folders: Mapping[Path, str | os.PathLike[str]]
     ):
         self.leaves, self._folders = leaves, folders
+        self._opened: dict[Path, ts.TensorStore] = {}
 
     def read(self, path: Path, layer: int | None) -> np.ndarray:
         """See Weights.read."""
-        folder = os.fspath(self._folders[path])
-        base = folder if "://" in folder else f"file://{folder}"
-        kvstore = {"driver": "ocdbt", "base": base.rstrip("/") + "/", "path": ".".join(path) + "/"}
-        store = ts.open({"driver": "zarr", "kvstore": kvstore}, read=True).result()
+        if path not in self._opened:
+            folder = os.fspath(self._folders[path])
+            base = (folder if "://" in folder else f"file://{folder}") + "/"
+            kvstore = {"driver": "ocdbt", "base": base, "path": ".".join(path) + "/"}
+            self._opened[path] = ts.open({"driver": "zarr", "kvstore": kvstore}, read=True).result()
+        store = self._opened[path]
         return (store if layer is None else store[layer]).read().result()

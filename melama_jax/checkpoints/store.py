@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Any
 
@@ -39,8 +40,8 @@ class RunStore:
         keep_every: int | None = None,
         read_only: bool = False,
     ):
-        path = os.fspath(directory)
-        self.directory = epath.Path(path if "://" in path else os.path.abspath(path))
+        path = epath.Path(directory)
+        self.directory = path if "://" in str(path) else epath.Path(FilePath(path).absolute())
         self._manager = ocp.CheckpointManager(
             self.directory / "checkpoints",
             item_handlers={
@@ -80,7 +81,10 @@ class RunStore:
             blocking: wait until everything is on disk.
         """
         if step not in self._manager.all_steps():
-            items: dict[str, Any] = {"params": _save_params(params), "card": ocp.args.JsonSave(card.to_json())}
+            items: dict[str, Any] = {
+                "params": _save_params(params),
+                "card": ocp.args.JsonSave(card.to_json()),
+            }
             if train_state is not None:
                 items["train_state"] = ocp.args.PyTreeSave(train_state)
             self._manager.save(step, args=ocp.args.Composite(**items), force=True)
@@ -94,7 +98,9 @@ class RunStore:
         rest on them, and ValueError is raised.
         """
         if self.latest_step() is not None:
-            raise ValueError(f"{self.directory}: steps rest on its frozen weights; they cannot be stored again")
+            raise ValueError(
+                f"{self.directory}: steps rest on its frozen weights; they cannot be stored again"
+            )
         with ocp.Checkpointer(tree_handler()) as checkpointer:
             checkpointer.save(self.directory / "frozen", args=_save_params(params), force=True)
 
@@ -190,9 +196,7 @@ def _preservation(keep_last: int, keep_every: int | None) -> policies.Preservati
 
 def _save_params(params: Params) -> Any:
     """Arguments that store stacked parameters in chunks of one layer, so that a layer can be read alone."""
-    save_args = {
-        path: ocp.SaveArgs(shard_axes=(0,) if is_stacked(path) else ()) for path in flatten(params)
-    }
+    save_args = {path: ocp.SaveArgs(shard_axes=(0,) if is_stacked(path) else ()) for path in flatten(params)}
     return ocp.args.PyTreeSave(params, save_args=unflatten(save_args))
 
 

@@ -77,28 +77,30 @@ def require_leaves(
             raise InputError(where, f"{name} of shape {found[path].shape}", f"shape {expected[path].shape}")
 
 
-def to_device(weights: Weights, path: Path, sharding: jax.sharding.Sharding, dtype: np.dtype) -> jax.Array:
+def to_device(weights: Weights, path: Path, wanted: jax.ShapeDtypeStruct) -> jax.Array:
     """Reads a parameter straight into its shards: the host holds this machine's shards and one layer's matrix.
 
     Args:
         weights: where from.
         path: which parameter.
-        sharding: where to.
-        dtype: what to cast to on the way.
+        wanted: its shape, the dtype to cast to on the way, and its sharding.
     """
-    shape = weights.leaves[path].shape
-    places = sharding.addressable_devices_indices_map(shape)
-    buffers: dict[str, np.ndarray] = {}  # devices that hold the same part share one buffer
-    parts: dict[str, tuple[slice, ...]] = {}
-    for index in places.values():
-        bounds = tuple(slice(*part.indices(size)) for part, size in zip(index or (), shape, strict=True))
-        parts[str(index)] = bounds
-        buffers[str(index)] = np.empty([part.stop - part.start for part in bounds], dtype)
+    assert wanted.sharding is not None
+    bounds = {
+        device: tuple(slice(*part.indices(size)) for part, size in zip(index, wanted.shape, strict=True))
+        for device, index in wanted.sharding.addressable_devices_indices_map(wanted.shape).items()
+        if index is not None
+    }
+    # Devices that hold the same part share one buffer; slices are no keys in Python 3.11, their text is.
+    parts = {str(part): part for part in bounds.values()}
+    buffers = {
+        key: np.empty([axis.stop - axis.start for axis in part], wanted.dtype) for key, part in parts.items()
+    }
     for layer, matrix in pieces(weights, path):
-        for key, bounds in parts.items():
+        for key, part in parts.items():
             if layer is None:
-                buffers[key][...] = matrix[bounds].astype(dtype)
-            elif bounds[0].start <= layer < bounds[0].stop:
-                buffers[key][layer - bounds[0].start] = matrix[bounds[1:]].astype(dtype)
-    shards = [jax.device_put(buffers[str(index)], device) for device, index in places.items()]
-    return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+                buffers[key][...] = matrix[part]
+            elif part[0].start <= layer < part[0].stop:
+                buffers[key][layer - part[0].start] = matrix[part[1:]]
+    shards = [jax.device_put(buffers[str(part)], device) for device, part in bounds.items()]
+    return jax.make_array_from_single_device_arrays(wanted.shape, wanted.sharding, shards)

@@ -39,7 +39,9 @@ def tree(seed: int = 0) -> dict:
         "embedder": {"embedding": leaf((32, 8), jnp.bfloat16)},
         "layers": {
             "mlp": {"up_proj": {"kernel": leaf((3, 8, 12), jnp.float32)}},
-            "attention": {"q_proj": {"kernel": leaf((3, 8, 8), jnp.float16), "lora_a": leaf((3, 8, 2), jnp.float32)}},
+            "attention": {
+                "q_proj": {"kernel": leaf((3, 8, 8), jnp.float16), "lora_a": leaf((3, 8, 2), jnp.float32)}
+            },
         },
     }
 
@@ -57,7 +59,9 @@ def assert_same_bits(got, want) -> None:
 
 def test_a_step_comes_back_bit_for_bit_with_its_optimizer_and_card(tmp_path):
     params = tree()
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.masked(optax.adamw(1e-3), jax.tree.map(lambda _: True, params)))
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.masked(optax.adamw(1e-3), jax.tree.map(lambda _: True, params))
+    )
     state = {"opt": optimizer.init(params), "step": jnp.int32(7), "data_step": jnp.int32(9)}
     with RunStore(tmp_path / "run", keep_last=2) as store:
         assert store.latest_step() is None
@@ -104,7 +108,9 @@ def test_a_save_that_was_killed_is_no_step(tmp_path):
     shutil.copytree(steps / "1", steps / "2.orbax-checkpoint-tmp-0")  # what a killed save leaves
     with RunStore(tmp_path, read_only=True) as store:
         assert store.steps() == [1]
-    assert (steps / "2.orbax-checkpoint-tmp-0").exists()  # looking on changes nothing: the writer may be alive
+    assert (
+        steps / "2.orbax-checkpoint-tmp-0"
+    ).exists()  # looking on changes nothing: the writer may be alive
     with RunStore(tmp_path, keep_last=3) as store:
         assert store.steps() == [1]
         store.save(2, tree(1), None, CARD, blocking=True)
@@ -115,7 +121,9 @@ def test_a_save_that_was_killed_is_no_step(tmp_path):
 
 def test_frozen_weights_are_stored_once_and_joined_on_restore(tmp_path):
     params = tree()
-    adapter = {"layers": {"attention": {"q_proj": {"lora_a": params["layers"]["attention"]["q_proj"].pop("lora_a")}}}}
+    adapter = {
+        "layers": {"attention": {"q_proj": {"lora_a": params["layers"]["attention"]["q_proj"].pop("lora_a")}}}
+    }
     with RunStore(tmp_path, keep_last=2) as store:
         store.save_frozen(tree(5))
         store.save_frozen(params)  # stopped before its first step, and begun again
@@ -127,9 +135,15 @@ def test_frozen_weights_are_stored_once_and_joined_on_restore(tmp_path):
         assert_same_bits(store.restore(1, abstract(adapter))[0], adapter)
         weights = store.weights(1)
         q = ("layers", "attention", "q_proj")
-        np.testing.assert_array_equal(weights.read((*q, "lora_a"), 2), whole["layers"]["attention"]["q_proj"]["lora_a"][2])
-        np.testing.assert_array_equal(weights.read((*q, "kernel"), 1), whole["layers"]["attention"]["q_proj"]["kernel"][1])
-        np.testing.assert_array_equal(weights.read(("embedder", "embedding"), None), whole["embedder"]["embedding"])
+        np.testing.assert_array_equal(
+            weights.read((*q, "lora_a"), 2), whole["layers"]["attention"]["q_proj"]["lora_a"][2]
+        )
+        np.testing.assert_array_equal(
+            weights.read((*q, "kernel"), 1), whole["layers"]["attention"]["q_proj"]["kernel"][1]
+        )
+        np.testing.assert_array_equal(
+            weights.read(("embedder", "embedding"), None), whole["embedder"]["embedding"]
+        )
     stored = sum(f.stat().st_size for f in (tmp_path / "checkpoints" / "1" / "params").rglob("*"))
     assert stored < sum(f.stat().st_size for f in (tmp_path / "frozen").rglob("*"))
 

@@ -1,0 +1,244 @@
+"""`to_hf`: a model directory into a Hugging Face folder, or its adapters into a PEFT folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.hf_import import adds_bos, require_fit, tokenizer_config
+from melama_jax.checkpoints.hf_names import HF_TENSORS, config_to_hf
+from melama_jax.checkpoints.open import open_weights
+from melama_jax.checkpoints.safetensors_folder import write_safetensors
+from melama_jax.checkpoints.weights import DTYPES, Weights, is_stacked
+from melama_jax.errors import InputError
+from melama_jax.files import new_dir, write_bytes, write_json
+from melama_jax.models import lora
+from melama_jax.models.params import Path
+from melama_jax.text.chat import get_template
+from melama_jax.text.hf_files import hf_tokenizer_files
+from melama_jax.text.tokenizer import tokenizer_from_files
+
+MAX_SHARD_SIZE = "5GB"
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor to be written: its name, what it will be, and how to get it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+def to_hf(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    dtype: str | None = None,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    merge_lora: bool = False,
+    adapter_only: bool = False,
+) -> None:
+    """Makes a model directory into a Hugging Face folder that AutoModelForCausalLM and AutoTokenizer load.
+
+    One layer's matrix is in memory at a time; the folder appears only when it is whole.
+
+    Args:
+        src: a model directory of either kind; a run's newest step.
+        dst: the new folder.
+        dtype: what the tensors are stored in; None leaves each in the dtype it has. Merging is summed in float32
+            before it is rounded to that.
+        max_shard_size: bytes a safetensors file may have, or a text like "5GB"; a larger tensor gets its own file.
+        merge_lora: fold the adapters into the weights.
+        adapter_only: write the adapters alone, as a PEFT folder.
+
+    Raises:
+        InputError: `src` is not a whole model, `dst` is not empty, or the flags do not go with the model.
+    """
+    limit = parse_size(max_shard_size)
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError("--dtype", repr(dtype), " or ".join(DTYPES))
+    card, weights = open_weights(src)
+    if merge_lora and adapter_only:
+        raise InputError("--merge-lora and --adapter-only", "both", "one of them")
+    if adapter_only and card.lora is None:
+        raise InputError(src, "a model without adapters", "a LoRA run for --adapter-only")
+    if card.lora is not None and not (merge_lora or adapter_only):
+        raise InputError(
+            src, "a LoRA run", "--merge-lora or --adapter-only, to say what becomes of the adapters"
+        )
+    tokenizer_files = _tokenizer_files(src, card)
+    with new_dir(dst) as folder:
+        if adapter_only:
+            _write_adapter(folder, card, weights, dtype)
+        else:
+            _write_shards(folder, _plan(card, weights, dtype), limit)
+            generation = _generation_config(card)
+            write_json(
+                folder / "config.json",
+                config_to_hf(card.model, dtype or card.dtype) | _special_ids(generation),
+            )
+            write_json(folder / "generation_config.json", generation)
+        for name, content in tokenizer_files.items():
+            write_bytes(folder / name, content)
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes of "5GB", "500MB", "1GiB" or a plain number; decimal units as in transformers."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(size))
+    unit = match and _UNITS.get(match[2].upper())
+    number = int(float(match[1]) * unit) if match and unit else 0
+    if number < 1:
+        raise InputError("--max-shard-size", repr(size), "a size such as 5GB, 500MB or 1GiB")
+    return number
+
+
+def _plan(card: ModelCard, weights: Weights, dtype: str | None) -> list[_Tensor]:
+    """Every tensor of the folder, the layers in order."""
+    flat = [path for path in HF_TENSORS if path in weights.leaves and not is_stacked(path)]
+    stacked = [path for path in HF_TENSORS if is_stacked(path)]
+    first, last = (
+        [path for path in flat if path[0] == "embedder"],
+        [path for path in flat if path[0] != "embedder"],
+    )
+    order: list[tuple[Path, int | None]] = [(path, None) for path in first]
+    order += [(path, layer) for layer in range(card.model.num_layers) for path in stacked]
+    order += [(path, None) for path in last]
+    return [_tensor(card, weights, path, layer, dtype) for path, layer in order]
+
+
+def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dtype: str | None) -> _Tensor:
+    hf, leaf = HF_TENSORS[path], weights.leaves[path]
+    shape = leaf.shape if layer is None else leaf.shape[1:]
+    name, target = hf.at(layer), DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
+
+    def read() -> np.ndarray:
+        value = cast(_merged(card, weights, path, layer), target, name)
+        return value.T if hf.transposed else value
+
+    return _Tensor(name, shape[::-1] if hf.transposed else shape, target, read)
+
+
+def _merged(card: ModelCard, weights: Weights, path: Path, layer: int | None) -> np.ndarray:
+    """One matrix with its adapter, if it has one, added in float32."""
+    value = weights.read(path, layer)
+    adapter = {name: (*path[:-1], name) for name in ("lora_a", "lora_b")}
+    if card.lora is None or adapter["lora_a"] not in weights.leaves:
+        return value
+    piece = {name: weights.read(leaf, layer) for name, leaf in adapter.items()}
+    return np.asarray(lora.merge(piece | {"kernel": value.astype(np.float32)}, card.lora)["kernel"])
+
+
+def cast(value: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """The value in another dtype; InputError where that makes a finite number infinite."""
+    if value.dtype == dtype:
+        return value
+    with np.errstate(over="ignore"):
+        result = value.astype(dtype)
+    if dtype == np.float16 and np.isfinite(value).all() and not np.isfinite(result).all():
+        raise InputError(name, "numbers beyond float16's 65504", "--dtype bfloat16 or float32")
+    return result
+
+
+def _write_shards(folder: FilePath, tensors: list[_Tensor], limit: int) -> None:
+    """model.safetensors, or model-00001-of-0000N.safetensors with their index."""
+    shards: list[list[_Tensor]] = [[]]
+    for tensor in tensors:
+        if shards[-1] and sum(one.bytes for one in shards[-1]) + tensor.bytes > limit:
+            shards.append([])
+        shards[-1].append(tensor)
+    if len(shards) == 1:
+        _write_file(folder / "model.safetensors", shards[0])
+        return
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_file(folder / name, shard)
+        weight_map |= dict.fromkeys((tensor.name for tensor in shard), name)
+    total = {"total_size": sum(tensor.bytes for tensor in tensors)}
+    write_json(folder / "model.safetensors.index.json", {"metadata": total, "weight_map": weight_map})
+
+
+def _write_file(path: FilePath, tensors: list[_Tensor]) -> None:
+    values: Iterator[np.ndarray] = (tensor.read() for tensor in tensors)
+    write_safetensors(path, {tensor.name: (tensor.shape, tensor.dtype) for tensor in tensors}, values)
+
+
+def _write_adapter(folder: FilePath, card: ModelCard, weights: Weights, dtype: str | None) -> None:
+    """adapter_config.json and adapter_model.safetensors as PEFT's PeftModel.from_pretrained reads them."""
+    assert card.lora is not None
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": card.lora.rank,
+        "lora_alpha": int(card.lora.alpha) if card.lora.alpha == int(card.lora.alpha) else card.lora.alpha,
+        "lora_dropout": card.lora.dropout,
+        "target_modules": sorted(card.lora.targets),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": False,
+    }
+    write_json(folder / "adapter_config.json", config)
+    paths = [path for path in weights.leaves if lora.is_lora_path(path)]
+    tensors = [
+        _adapter_tensor(weights, path, layer, dtype)
+        for layer in range(card.model.num_layers)
+        for path in paths
+    ]
+    _write_file(folder / "adapter_model.safetensors", tensors)
+
+
+def _adapter_tensor(weights: Weights, path: Path, layer: int, dtype: str | None) -> _Tensor:
+    leaf, kernel = weights.leaves[path], HF_TENSORS[(*path[:-1], "kernel")].at(layer)
+    matrix = {"lora_a": "lora_A", "lora_b": "lora_B"}[path[-1]]
+    name = f"base_model.model.{kernel.removesuffix('.weight')}.{matrix}.weight"
+    target = DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
+    return _Tensor(name, leaf.shape[:0:-1], target, lambda: cast(weights.read(path, layer), target, name).T)
+
+
+def _generation_config(card: ModelCard) -> dict[str, Any]:
+    """The card's, with the tokenizer's bos and eos where it says nothing of them."""
+    if not card.tokenizer:
+        return card.generation_config
+    tokenizer = tokenizer_from_files(card.tokenizer)
+    return {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id} | card.generation_config
+
+
+def _special_ids(generation: dict[str, Any]) -> dict[str, Any]:
+    """What config.json says of special tokens; stated even where unknown, as transformers would assume 1 and 2."""
+    return {name: generation.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+
+
+def _tokenizer_files(src: str | os.PathLike[str], card: ModelCard) -> dict[str, bytes]:
+    """The files a Hugging Face folder brought, as they were, or made from our tokenizer; with our chat template."""
+    if not card.tokenizer:
+        return {}
+    tokenizer = tokenizer_from_files(card.tokenizer)
+    require_fit(src, tokenizer, card.model)
+    template = get_template(card.chat_template) if card.chat_template else None
+    files = card.tokenizer | (card.hf_files or {})
+    if card.hf_files is None or card.add_bos != adds_bos(files):
+        length = card.model.max_seq_len
+        return hf_tokenizer_files(tokenizer, template, add_bos_token=card.add_bos, model_max_length=length)
+    if template is not None:
+        jinja = template.jinja(add_bos=card.add_bos)
+        config = tokenizer_config(files) | {"chat_template": jinja}
+        files["tokenizer_config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode()
+        files.pop("chat_template.jinja", None)  # it would win over the field
+    return files

@@ -1,0 +1,145 @@
+"""The one table between our parameters and Hugging Face's names, and between LlamaConfig and their config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from melama_jax.errors import InputError
+from melama_jax.models.config import LlamaConfig, RopeScaling
+from melama_jax.models.params import Path
+
+
+@dataclass(frozen=True)
+class HfTensor:
+    """Where a parameter lies in a Hugging Face folder.
+
+    Args:
+        name: the tensor's name; `{layer}` stands for the layer's number.
+        transposed: their matrix is [out, in], ours [in, out].
+    """
+
+    name: str
+    transposed: bool = True
+
+    def at(self, layer: int | None) -> str:
+        """The name of one layer's tensor."""
+        return self.name.format(layer=layer)
+
+
+_LAYER = "model.layers.{layer}."
+HF_TENSORS: Mapping[Path, HfTensor] = {
+    ("embedder", "embedding"): HfTensor("model.embed_tokens.weight", transposed=False),
+    ("layers", "input_norm", "scale"): HfTensor(_LAYER + "input_layernorm.weight", transposed=False),
+    **{
+        ("layers", "attention", name, "kernel"): HfTensor(f"{_LAYER}self_attn.{name}.weight")
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj")
+    },
+    ("layers", "post_attention_norm", "scale"): HfTensor(
+        _LAYER + "post_attention_layernorm.weight", transposed=False
+    ),
+    **{
+        ("layers", "mlp", name, "kernel"): HfTensor(f"{_LAYER}mlp.{name}.weight")
+        for name in ("gate_proj", "up_proj", "down_proj")
+    },
+    ("final_norm", "scale"): HfTensor("model.norm.weight", transposed=False),
+    ("lm_head", "kernel"): HfTensor("lm_head.weight"),
+}
+
+# Rotary tables that checkpoints from before 2023 carry; they follow from the config, and are checked against it.
+ROTARY_TABLE = _LAYER + "self_attn.rotary_emb.inv_freq"
+
+# Fields of config.json that would change the arithmetic, with the only value this architecture has.
+_FIXED = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+
+
+def config_from_hf(fields: dict[str, Any], where: object) -> LlamaConfig:
+    """LlamaConfig from a config.json's fields, as transformers 4 or 5 writes them.
+
+    Raises:
+        InputError: another architecture, a missing field or a feature that is not LLaMA's, by name.
+    """
+    architectures = fields.get("architectures") or ["LlamaForCausalLM"]
+    if fields.get("model_type") != "llama" or architectures != ["LlamaForCausalLM"]:
+        found = f"model_type {fields.get('model_type')!r}, architectures {architectures}"
+        raise InputError(where, found, "a LLaMA: model_type 'llama', architectures ['LlamaForCausalLM']")
+    for name, value in _FIXED.items():
+        if fields.get(name, value) != value:
+            raise InputError(f"{where} {name}", repr(fields[name]), repr(value))
+    try:
+        heads, width = fields["num_attention_heads"], fields["hidden_size"]
+        theta, scaling = _rope_from_hf(fields, where)
+        return LlamaConfig(
+            vocab_size=fields["vocab_size"],
+            embed_dim=width,
+            mlp_dim=fields["intermediate_size"],
+            num_layers=fields["num_hidden_layers"],
+            num_heads=heads,
+            num_kv_heads=fields.get("num_key_value_heads") or heads,
+            head_dim=fields.get("head_dim") or width // heads,
+            max_seq_len=fields.get("max_position_embeddings", 2048),
+            rope_theta=theta,
+            rope_scaling=scaling,
+            norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
+            tie_embeddings=bool(fields.get("tie_word_embeddings", False)),
+        )
+    except KeyError as error:
+        raise InputError(where, f"no field {error.args[0]}", "a LLaMA's config.json") from error
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        if isinstance(error, InputError):
+            raise InputError(where, f"{error.where} = {error.found}", error.expected) from error
+        raise InputError(where, str(error), "a LLaMA's config.json") from error
+
+
+def _rope_from_hf(fields: dict[str, Any], where: object) -> tuple[float, RopeScaling | None]:
+    """transformers 4 has rope_theta beside rope_scaling; 5 has both in rope_parameters."""
+    rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
+    theta = float(rope.get("rope_theta") or fields.get("rope_theta") or 10000.0)
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return theta, None
+    if kind != "llama3":
+        raise InputError(f"{where} rope_scaling", f"rope_type {kind!r}", "'llama3', 'default' or none")
+    scaling = RopeScaling(
+        factor=float(rope["factor"]),
+        low_freq_factor=float(rope["low_freq_factor"]),
+        high_freq_factor=float(rope["high_freq_factor"]),
+        original_max_seq_len=int(rope["original_max_position_embeddings"]),
+    )
+    return theta, scaling
+
+
+def config_to_hf(config: LlamaConfig, dtype: str) -> dict[str, Any]:
+    """The fields of a config.json that transformers 4 and 5 both read (5 still takes 4's names).
+
+    Args:
+        config: the architecture.
+        dtype: the name of the dtype the tensors are stored in.
+    """
+    scaling = config.rope_scaling
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.embed_dim,
+        "intermediate_size": config.mlp_dim,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "max_position_embeddings": config.max_seq_len,
+        "rope_theta": config.rope_theta,
+        "rope_scaling": scaling
+        and {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_max_seq_len,
+        },
+        "rms_norm_eps": config.norm_eps,
+        "tie_word_embeddings": config.tie_embeddings,
+        **_FIXED,
+        "torch_dtype": dtype,
+    }

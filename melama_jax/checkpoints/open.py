@@ -1,0 +1,114 @@
+"""open_model: a model from either kind of directory, a run's or Hugging Face's, straight into its shards."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from etils import epath
+
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.hf_import import open_hf
+from melama_jax.checkpoints.store import RunStore
+from melama_jax.checkpoints.weights import DTYPES, Weights, expected_leaves, require_leaves, to_device
+from melama_jax.errors import InputError
+from melama_jax.models.params import Params, Path, flatten, unflatten
+from melama_jax.text.tokenizer import Tokenizer, tokenizer_from_files
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model ready to use.
+
+    Args:
+        card: what describes it.
+        params: the parameter tree, adapters beside their kernels where card.lora is set.
+        tokenizer: its tokenizer, or None where the folder holds none.
+    """
+
+    card: ModelCard
+    params: Params
+    tokenizer: Tokenizer | None
+
+
+def open_weights(directory: str | os.PathLike[str]) -> tuple[ModelCard, Weights]:
+    """The card and the unread weights of a model directory of either kind; a run's newest step.
+
+    Raises:
+        InputError: it is not there, not a model directory, or not a whole one.
+    """
+    if not is_run(directory):
+        return open_hf(directory)
+    with RunStore(directory, read_only=True) as store:
+        return _run_weights(store)
+
+
+def open_model(
+    directory: str | os.PathLike[str], shardings: Any = None, dtype: str | None = None
+) -> OpenedModel:
+    """Opens a model directory of either kind; a run's newest step.
+
+    Args:
+        directory: a run folder or a Hugging Face folder.
+        shardings: tree of jax.sharding.Sharding like the parameters; None puts everything on the first device.
+        dtype: "float32", "bfloat16" or "float16" for every parameter; None leaves each in the dtype it is stored in.
+
+    Raises:
+        InputError: it is not there, not a model directory, or not a whole one.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError("dtype", repr(dtype), " or ".join(DTYPES))
+    if is_run(directory):
+        with RunStore(directory, read_only=True) as store:
+            card, weights = _run_weights(store)
+            wanted = _wanted(weights, shardings, dtype)
+            params, _ = store.restore(_latest(store), unflatten(wanted))
+    else:
+        card, weights = open_hf(directory)
+        wanted = _wanted(weights, shardings, dtype)
+        params = unflatten({path: to_device(weights, path, leaf) for path, leaf in wanted.items()})
+    tokenizer = tokenizer_from_files(card.tokenizer) if card.tokenizer else None
+    return OpenedModel(card, params, tokenizer)
+
+
+def is_run(directory: str | os.PathLike[str]) -> bool:
+    """Whether a model directory is a run's (else it is Hugging Face's); InputError where it is neither."""
+    folder = epath.Path(directory)
+    expected = "a run folder (checkpoints/ in it) or a Hugging Face folder (config.json in it)"
+    if not folder.exists():
+        raise InputError(folder, "nothing there", expected)
+    if not folder.is_dir():
+        raise InputError(folder, "a file", expected)
+    if (folder / "checkpoints").is_dir():
+        return True
+    if (folder / "config.json").exists():
+        return False
+    if (folder / "adapter_config.json").exists():
+        raise InputError(folder, "a PEFT adapter without its base model", expected)
+    raise InputError(folder, "neither checkpoints/ nor config.json", expected)
+
+
+def _run_weights(store: RunStore) -> tuple[ModelCard, Weights]:
+    step = _latest(store)
+    card, weights = store.card(step), store.weights(step)
+    require_leaves(store.directory, weights.leaves, expected_leaves(card.model, card.lora))
+    return card, weights
+
+
+def _latest(store: RunStore) -> int:
+    step = store.latest_step()
+    if step is None:
+        raise InputError(store.directory / "checkpoints", "no finished checkpoint", "at least one step")
+    return step
+
+
+def _wanted(weights: Weights, shardings: Any, dtype: str | None) -> dict[Path, jax.ShapeDtypeStruct]:
+    """What to read, as which dtype and where to."""
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    places = dict.fromkeys(weights.leaves, first) if shardings is None else flatten(shardings)
+    return {
+        path: jax.ShapeDtypeStruct(leaf.shape, DTYPES[dtype] if dtype else leaf.dtype, sharding=places[path])
+        for path, leaf in weights.leaves.items()
+    }
