@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from melama_jax.errors import InputError
 
@@ -47,10 +49,20 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path} line {error.lineno}", error.msg, "valid JSON") from error
 
 
-def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number from 1, object) of a JSON Lines file, streaming; blank lines are passed over."""
+@contextlib.contextmanager
+def open_binary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file's bytes, unpacked where its name ends in .gz; InputError where it is missing, empty or cut short."""
     path = require_file(path)
-    with path.open("rb") as lines:
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield cast(BinaryIO, file)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(path, f"damaged gzip data ({error})", "a whole .gz file") from error
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number from 1, object) of a JSON Lines file (.gz or not), streaming; blank lines are passed over."""
+    with open_binary(path) as lines:
         for number, raw in enumerate(lines, start=1):
             try:
                 line = raw.decode("utf-8").strip()

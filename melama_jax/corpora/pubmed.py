@@ -1,0 +1,48 @@
+"""PubMed's XML (the baseline, its updates, efetch): title and abstract of each citation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element
+
+from melama_jax.corpora.xml import elements, text
+from melama_jax.errors import InputError
+from melama_jax.records.document import Document
+
+if TYPE_CHECKING:
+    from melama_jax.corpora.source import Source
+
+_ARTICLES = ("PubmedArticle", "PubmedBookArticle")
+
+
+def read_pubmed_xml(path: Path, source: Source, name: str) -> Iterator[Document]:
+    """A PubmedArticleSet (.gz or not): the title, a blank line, the abstract; the id is the PMID.
+
+    A structured abstract keeps its labels, one section a line: `METHODS: ...`. A citation without an abstract
+    is its title alone. Later files of the baseline revise earlier ones: packing keeps the last of an id.
+    Schema: https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_250101.dtd
+    """
+    for number, article in enumerate(elements(path, _ARTICLES, ("PubmedArticleSet",)), start=1):
+        citation = article.find("MedlineCitation")
+        if citation is None:
+            citation = article.find("BookDocument")
+        pmid = text(citation.find("PMID")) if citation is not None else ""
+        if citation is None or not pmid:
+            raise InputError(
+                f"{path} article {number}", "no PMID", "MedlineCitation/PMID or BookDocument/PMID"
+            )
+        body = citation.find("Article") if citation.tag == "MedlineCitation" else citation
+        parts = [] if body is None else [text(body.find("ArticleTitle")), _abstract(body.find("Abstract"))]
+        joined = "\n\n".join(part for part in parts if part)
+        yield Document(pmid, joined, source.name, source.domain, source.licence)
+
+
+def _abstract(abstract: Element | None) -> str:
+    sections = []
+    for section in abstract.findall("AbstractText") if abstract is not None else ():
+        label, content = section.get("Label", ""), text(section)
+        if content:
+            sections.append(f"{label}: {content}" if label and label != "UNLABELLED" else content)
+    return "\n".join(sections)

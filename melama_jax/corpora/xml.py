@@ -1,0 +1,63 @@
+"""XML read element by element and safely: no entities of its own, nothing fetched, memory bounded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml.ElementTree
+from defusedxml import DefusedXmlException
+
+from melama_jax.errors import InputError
+from melama_jax.files import open_binary
+
+_SPACE = re.compile(r"\s+")
+
+
+def elements(path: Path, tags: tuple[str, ...], roots: tuple[str, ...]) -> Iterator[Element]:
+    """Each element named in `tags` of an XML file (.gz or not), complete; freed once the next one is asked for.
+
+    Args:
+        path: the file.
+        tags: the local names (no namespace) of the elements wanted.
+        roots: what the document's own element may be called; InputError for any other.
+    """
+    with open_binary(path) as file:
+        stack: list[Element] = []
+        try:
+            for event, element in defusedxml.ElementTree.iterparse(file, events=("start", "end")):
+                if event == "start":
+                    if not stack and local(element) not in roots:
+                        raise InputError(path, f"XML of <{local(element)}>", f"<{'> or <'.join(roots)}>")
+                    stack.append(element)
+                    continue
+                stack.pop()
+                if local(element) in tags and not any(local(parent) in tags for parent in stack):
+                    yield element
+                    element.clear()
+                    if stack:
+                        stack[-1].remove(element)
+        except ParseError as error:
+            raise InputError(path, f"broken XML ({error})", "well-formed XML") from error
+        except DefusedXmlException as error:
+            raise InputError(path, f"XML that defines entities ({error})", "XML without them") from error
+
+
+def local(element: Element) -> str:
+    """An element's name without its namespace; "" for comments and processing instructions."""
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def text(element: Element | None, leave_out: frozenset[str] = frozenset()) -> str:
+    """All text in an element on one line, single-spaced, without the elements named in `leave_out`."""
+    return "" if element is None else _SPACE.sub(" ", "".join(_pieces(element, leave_out))).strip()
+
+
+def _pieces(element: Element, leave_out: frozenset[str]) -> Iterator[str]:
+    yield element.text or ""
+    for child in element:
+        if local(child) and local(child) not in leave_out:
+            yield from _pieces(child, leave_out)
+        yield child.tail or ""

@@ -1,0 +1,154 @@
+"""PubMed and PMC XML against hand-written cases, real files, and attacks."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import tracemalloc
+
+import pytest
+
+from melama_jax.corpora.source import Source, read_source
+from melama_jax.errors import InputError
+
+PUBMED = """<?xml version="1.0"?>
+<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle, 1st January 2025//EN"
+ "https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_250101.dtd">
+<PubmedArticleSet>
+<PubmedArticle><MedlineCitation><PMID Version="1">11</PMID><Article>
+  <ArticleTitle>On <i>E. coli</i> &amp; H<sub>2</sub>O.</ArticleTitle>
+  <Abstract><AbstractText Label="AIM">To know.</AbstractText>
+    <AbstractText Label="UNLABELLED">More   of
+ it.</AbstractText><CopyrightInformation>(c)</CopyrightInformation></Abstract></Article>
+  <CommentsCorrectionsList><CommentsCorrections><PMID>999</PMID></CommentsCorrections></CommentsCorrectionsList>
+</MedlineCitation></PubmedArticle>
+<PubmedArticle><MedlineCitation><PMID>12</PMID><Article><ArticleTitle>Alone.</ArticleTitle></Article>
+</MedlineCitation></PubmedArticle>
+<PubmedBookArticle><BookDocument><PMID>13</PMID><ArticleTitle>A chapter</ArticleTitle>
+  <Abstract><AbstractText>Its abstract.</AbstractText></Abstract></BookDocument></PubmedBookArticle>
+<DeleteCitation><PMID>5</PMID></DeleteCitation>
+</PubmedArticleSet>"""
+
+JATS = """<!DOCTYPE article PUBLIC "-//NLM//DTD JATS (Z39.96) v1.0//EN" "JATS-archivearticle1.dtd">
+<article xmlns:xlink="http://www.w3.org/1999/xlink" xmlns:mml="http://www.w3.org/1998/Math/MathML">
+<front><article-meta><article-id pub-id-type="pmid">8</article-id><article-id pub-id-type="pmc">77</article-id>
+<title-group><article-title>A <italic>title</italic><xref ref-type="fn">*</xref></article-title></title-group>
+<permissions><license xlink:href="https://creativecommons.org/licenses/by-nc/4.0/"><p>terms</p></license></permissions>
+<abstract abstract-type="graphical"><p>Not this.</p></abstract>
+<abstract><sec><title>Aim</title><p>Short.</p></sec></abstract></article-meta></front>
+<body><sec><label>1.</label><title>Intro</title>
+<p>First<sup><xref ref-type="bibr">1,2</xref></sup> claim (<xref ref-type="bibr">Doe 2001</xref>), 10<sup>3</sup> cells,
+<inline-formula><mml:math><mml:mi>q</mml:mi></mml:math></inline-formula>done.
+<fig><caption><p>A figure.</p></caption></fig></p>
+<table-wrap><caption><p>A table.</p></caption><table><tr><td>4.2</td></tr></table></table-wrap>
+<list><list-item><p>An item.</p></list-item></list>
+<sec><title>Inner</title><p>Second.</p></sec></sec>
+<sec><title>Files</title><supplementary-material><caption><p>A file.</p></caption></supplementary-material></sec></body>
+<back><ref-list><ref><mixed-citation>Doe</mixed-citation></ref></ref-list></back></article>"""
+
+
+def read(root, reader, pattern):
+    return list(read_source(Source("one", "biomedical", reader, pattern, "stated"), root))
+
+
+def test_pubmed_text_by_hand(tmp_path):
+    (tmp_path / "a.xml.gz").write_bytes(gzip.compress(PUBMED.encode()))
+    assert {document.id: document.text for document in read(tmp_path, "pubmed_xml", "*.gz")} == {
+        "11": "On E. coli & H2O.\n\nAIM: To know.\nMore of it.",
+        "12": "Alone.",
+        "13": "A chapter\n\nIts abstract.",
+    }
+
+
+def test_jats_text_by_hand(tmp_path):
+    (tmp_path / "a.nxml").write_text(JATS)
+    (document,) = read(tmp_path, "pmc_jats", "a.nxml")
+    assert document.id == "PMC77"
+    assert document.licence == "CC-BY-NC-4.0"
+    assert document.text == (
+        "A title*\n\nAim\nShort.\n\nIntro\nFirst claim (Doe 2001), 103 cells, done.\nAn item.\nInner\nSecond."
+    )
+
+
+def test_a_set_of_articles_and_a_missing_id(tmp_path):
+    plain = "<article><front><article-meta/></front><body><p>{}</p></body></article>"
+    (tmp_path / "s.xml").write_text(
+        "<pmc-articleset>" + plain.format("one") + plain.format("two") + "</pmc-articleset>"
+    )
+    found = [
+        (document.id, document.text, document.licence) for document in read(tmp_path, "pmc_jats", "s.xml")
+    ]
+    assert found == [("s.xml", "one", "stated"), ("s.xml:2", "two", "stated")]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    article = re.search(r"<PubmedArticle>.*?</PubmedArticle>", PUBMED, re.DOTALL).group()
+
+    def peak(count):
+        path = tmp_path / f"{count}.xml"
+        path.write_text("<PubmedArticleSet>" + (article + "\n") * count + "</PubmedArticleSet>")
+        tracemalloc.start()
+        assert (
+            sum(1 for _ in read_source(Source("o", "biomedical", "pubmed_xml", path.name, "x"), tmp_path))
+            == count
+        )
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    peak(10)
+    assert peak(2000) < 1.5 * peak(200)
+
+
+LAUGHS = '<!DOCTYPE PubmedArticleSet [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><PubmedArticleSet>&b;</PubmedArticleSet>'
+OUTSIDE = (
+    '<!DOCTYPE PubmedArticleSet [<!ENTITY x SYSTEM "{}">]>'
+    "<PubmedArticleSet><PubmedArticle><MedlineCitation><PMID>&x;</PMID></MedlineCitation></PubmedArticle></PubmedArticleSet>"
+)
+BAD = {
+    "entities": (LAUGHS, "entities"),
+    "outside entity": (OUTSIDE, "entities"),
+    "cut short": (PUBMED[: len(PUBMED) // 2], "broken XML"),
+    "not XML": ("hello", "broken XML"),
+    "another kind of XML": ("<html><p>x</p></html>", "XML of <html>"),
+    "no PMID": (PUBMED.replace('<PMID Version="1">11</PMID>', ""), "article 1.*PMID"),
+    "nothing": ("", "empty file"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), BAD.values(), ids=list(BAD))
+def test_bad_xml_is_bad_input(tmp_path, content, said):
+    (tmp_path / "secret").write_text("4711")
+    (tmp_path / "bad.xml").write_text(content.replace("{}", (tmp_path / "secret").as_uri()))
+    with pytest.raises(InputError, match=r"bad\.xml.*" + said):
+        read(tmp_path, "pubmed_xml", "bad.xml")
+
+
+def test_real_pubmed(shared):
+    documents = read(shared, "pubmed_xml", "pubmed_xml/*.xml")
+    raw = "".join(path.read_text() for path in sorted((shared / "pubmed_xml").glob("*.xml")))
+    assert [d.id for d in documents] == re.findall(r"<MedlineCitation[^>]*>\s*<PMID[^>]*>(\d+)", raw)
+    for title in re.findall(r"<ArticleTitle>([^<&]*)</ArticleTitle>", raw):
+        assert any(document.text.startswith(" ".join(title.split())) for document in documents)
+    trial = next(document for document in documents if document.id == "29768149").text
+    assert [line.split(":")[0] for line in trial.splitlines()[2:]] == [
+        "BACKGROUND",
+        "METHODS",
+        "RESULTS",
+        "CONCLUSIONS",
+    ]
+
+
+def test_real_pmc(shared):
+    documents = {document.id: document for document in read(shared, "pmc_jats", "pmc_jats/*.nxml")}
+    assert {name: document.licence for name, document in documents.items()} == {
+        "PMC3166277": "CC-BY-2.0",
+        "PMC2329613": "CC-BY-2.0",
+        "PMC2994229": "stated",
+        "PMC2599765": "CC-PDM-1.0",
+    }
+    phage = documents["PMC3166277"].text
+    assert phage.startswith("Factors influencing lysis time stochasticity in bacteriophage λ\n\nBackground\n")
+    assert "\nConclusions\n" in phage and "\nMethods\n" in phage
+    for document in documents.values():
+        assert "http://www.w3.org" not in document.text and "usepackage" not in document.text
