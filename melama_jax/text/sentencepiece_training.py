@@ -12,13 +12,15 @@ from melama_jax.errors import InputError
 
 SPECIALS_AND_BYTES = 3 + 256
 CHARACTER_COVERAGE = 0.99995  # LLaMA's; rarer characters are spelled in bytes
+# A line break is a byte, as in LLaMA; the trainer passes over lines with either of its own marks.
+RESERVED = "\n\0▅"
 
 
 def train_sentencepiece(texts: Iterable[str], vocab_size: int) -> bytes:
     """A `tokenizer.model`: BPE with the settings in LLaMA's own (digits split, spaces kept, byte fallback).
 
-    unk is 0, bos 1, eos 2, no pad; line breaks are spelled as a byte, as in LLaMA. The same texts and size
-    give the same bytes.
+    unk is 0, bos 1, eos 2, no pad; line breaks are spelled as a byte, as in LLaMA, and so are characters too
+    rare for one of the pieces. The same texts and size give the same bytes.
 
     Args:
         texts: what to learn from; held in memory.
@@ -27,8 +29,9 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int) -> bytes:
     Raises:
         InputError: vocab_size leaves no room, or is more than the texts can fill.
     """
-    lines = [line for text in texts for line in text.split("\n") if line]
+    texts = list(texts)
     room = vocab_size - SPECIALS_AND_BYTES
+    lines = _lines(texts, _alphabet(texts, room))
     if room < 1 or not lines:
         found = f"vocab_size {vocab_size}" if lines else "no text"
         raise InputError("train_sentencepiece", found, f"text, and a vocab_size above {SPECIALS_AND_BYTES}")
@@ -38,7 +41,7 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int) -> bytes:
             sentence_iterator=iter(lines),
             model_writer=model,
             vocab_size=vocab_size,
-            character_coverage=_coverage(lines, room),
+            character_coverage=1.0,
             model_type="bpe",
             byte_fallback=True,
             split_digits=True,
@@ -55,8 +58,19 @@ def train_sentencepiece(texts: Iterable[str], vocab_size: int) -> bytes:
     return model.getvalue()
 
 
-def _coverage(lines: list[str], room: int) -> float:
-    """The share of characters that get a piece: LLaMA's, or less so that half of a small vocabulary is merges."""
-    counts = Counter(character for line in lines for character in line)
-    kept = sum(count for _, count in counts.most_common(max(1, room // 2)))
-    return min(CHARACTER_COVERAGE, kept / counts.total())
+def _alphabet(texts: list[str], room: int) -> set[str]:
+    """The characters that get a piece: the commonest that cover enough, at most half of `room`."""
+    counts = Counter(character for text in texts for character in text if character not in RESERVED)
+    enough, covered, alphabet = CHARACTER_COVERAGE * counts.total(), 0, set()
+    for character, count in counts.most_common(max(1, room // 2)):
+        if covered >= enough:
+            break
+        alphabet.add(character)
+        covered += count
+    return alphabet
+
+
+def _lines(texts: list[str], alphabet: set[str]) -> list[str]:
+    """Stretches of text between line breaks and characters outside the alphabet."""
+    cut = str.maketrans(dict.fromkeys(set().union(*texts) - alphabet, "\n"))
+    return [line for text in texts for line in text.translate(cut).split("\n") if line]
