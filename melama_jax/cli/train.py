@@ -23,10 +23,8 @@ def run(args: argparse.Namespace) -> int:
     run, gin = load_run(gin_arguments(args))
     outcome = train(run, gin)
     if outcome.stopped_by:
-        print(
-            f"stopped by {outcome.stopped_by} at step {outcome.step} of {run.train_steps}, saved; run again to continue",
-            file=sys.stderr,
-        )
+        where = f"step {outcome.step} of {run.train_steps}"
+        print(f"stopped by {outcome.stopped_by} at {where}, saved; run again to continue", file=sys.stderr)
         return 1
     print(f"done: step {outcome.step} of {run.train_steps}, in {run.model_dir}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +12,18 @@ import jax
 import optax
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.open import OpenedModel, open_model
+from melama_jax.checkpoints.open import open_weights
 from melama_jax.checkpoints.store import RunStore
+from melama_jax.checkpoints.weights import to_device
 from melama_jax.errors import InputError
-from melama_jax.loading.device import device_batches, heldout_device_batches
-from melama_jax.loading.loader import Loader
+from melama_jax.loading.device import global_batches, place
+from melama_jax.loading.loader import Loader, heldout_batches
 from melama_jax.models import lora
-from melama_jax.models.config import LlamaConfig
-from melama_jax.models.params import flatten, unflatten
+from melama_jax.models.params import Params, flatten, unflatten
 from melama_jax.partitioning.rules import RULES, batch_sharding
+from melama_jax.records.manifest import Manifest
 from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
+from melama_jax.training.card import card_for
 from melama_jax.training.config import Run
 from melama_jax.training.heldout import make_loss_sum, mean_loss
 from melama_jax.training.hooks import HeldOut, LogMetrics, SaveCheckpoints, StopOnSignal
@@ -65,7 +66,9 @@ def train(run: Run, gin: str = "", show: Callable[[str], None] | None = print) -
     optimizer = make_optimizer(run.optimizer, run.train_steps)
     with RunStore(run.model_dir, run.keep_last, run.keep_every) as store:
         resumed = store.latest_step()
-        card = _card(run, loader, tokenizer, gin, store.card(resumed) if resumed is not None else None)
+        card = card_for(
+            run, loader.manifest, tokenizer, gin, store.card(resumed) if resumed is not None else None
+        )
         setup = set_up(run, card.model)
         with setup.mesh, nn.logical_axis_rules(RULES):
             if resumed is None:
@@ -98,10 +101,11 @@ def _loop(
     placed = batch_sharding(setup.mesh)
 
     def measure(state: TrainState) -> dict[str, float]:
-        domains = loader.manifest.domains()
-        batches = {d: heldout_device_batches(run.data_dir, d, run.batch_size, placed) for d in domains}
-        losses = {d: mean_loss(loss_sum, state.params, batches[d]) for d in domains}
-        return {domain: loss for domain, loss in losses.items() if loss == loss}
+        losses = {}
+        for domain in heldout_domains(loader.manifest):
+            batches = heldout_batches(run.data_dir, domain, run.batch_size)
+            losses[domain] = mean_loss(loss_sum, state.params, (place(batch, placed) for batch in batches))
+        return losses
 
     def save(step: int, state: TrainState) -> None:
         train_state = {"step": state.step, "data_step": state.data_step, "opt_state": state.opt_state}
@@ -115,7 +119,7 @@ def _loop(
         HeldOut(log, measure, run.heldout_every, show),
         SaveCheckpoints(save, run.save_every),
     ]
-    batches = device_batches(loader, int(state.data_step), placed)
+    batches = global_batches(loader, placed, int(state.data_step))
     try:
         return run_loop(state, step, batches, run.train_steps, hooks, stop)
     finally:
@@ -133,6 +137,12 @@ def jit_train_step(
         out_shardings=(shardings, None),
         donate_argnums=0,
     )
+
+
+def heldout_domains(manifest: Manifest) -> tuple[str, ...]:
+    """The domains that have held-out records."""
+    held = {source.domain for source in manifest.sources if source.heldout.records}
+    return tuple(domain for domain in manifest.domains() if domain in held)
 
 
 def bos_for(loader: Loader, tokenizer: Tokenizer) -> int | None:
@@ -155,89 +165,25 @@ def _fresh_state(
 ) -> TrainState:
     base = None
     if run.init_from is not None:
-        base = _base(run.init_from, setup).params
+        base = _base(run, setup)
     state = initial_state(setup, run, optimizer, base)
     if state.frozen:
         store.save_frozen(state.frozen)
     return state
 
 
-def _base(init_from: str, setup: Setup) -> OpenedModel:
-    """The weights of init_from, cast and placed as the run holds them; adapters it carries only if the run has them."""
+def _base(run: Run, setup: Setup) -> Params:
+    """The weights of init_from, each cast and placed as the run holds it."""
+    assert run.init_from is not None
+    card, weights = open_weights(run.init_from)
+    if card.lora is not None and card.lora != run.lora:
+        raise InputError(
+            f"Run.lora with INIT_FROM={run.init_from}",
+            str(run.lora),
+            f"the adapters it holds, {card.lora}, or a folder they were merged in (melama convert to-hf --merge-lora)",
+        )
     shapes = flatten(setup.shapes)
-    held = open_model(init_from).leaves
-    wanted = {path: shape for path, shape in shapes.items() if path in held}
-    return open_model(init_from, unflatten(wanted))
-
-
-def _card(run: Run, loader: Loader, tokenizer: Tokenizer, gin: str, resumed: ModelCard | None) -> ModelCard:
-    """The card of the run's checkpoints; InputError where the run, its data and its start do not fit together."""
-    manifest = loader.manifest
-    if manifest.seq_len != run.seq_len:
-        raise InputError(
-            "SEQ_LEN", str(run.seq_len), f"the {manifest.seq_len} that {run.data_dir} was packed to"
-        )
-    source = open_model(run.init_from).card if run.init_from is not None and resumed is None else resumed
-    config = _config(run, source)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise InputError(
-            f"{run.data_dir}/tokenizer",
-            f"{tokenizer.vocab_size} tokens",
-            f"at most the model's vocab_size = {config.vocab_size}",
-        )
-    card = ModelCard(
-        model=config,
-        lora=run.lora,
-        tokenizer=tokenizer.files(),
-        chat_template=manifest.chat_template or (source.chat_template if source else None),
-        generation_config={"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id},
-        gin=gin,
-        data_sha256=manifest.content_sha256(),
-        dtype=run.param_dtype,
-        add_bos=manifest.packing != "paper",
-    )
-    if source is None:
-        return card
-    _check_same_tokenizer(run, card, source)
-    if resumed is not None:
-        _check_same_run(run, card, resumed)
-    return dataclasses.replace(
-        card,
-        generation_config=source.generation_config | card.generation_config,
-        hf_files=source.hf_files,
-    )
-
-
-def _config(run: Run, source: ModelCard | None) -> LlamaConfig:
-    if source is None:
-        assert run.model is not None  # Run checks that one of the two is given
-        return run.model
-    if run.model is not None and run.model != source.model:
-        ours, theirs = run.model.to_dict(), source.model.to_dict()
-        name = next(name for name in ours if ours[name] != theirs[name])
-        raise InputError(
-            f"LlamaConfig.{name}", str(ours[name]), f"{theirs[name]}, as in {run.init_from or run.model_dir}"
-        )
-    return source.model
-
-
-def _check_same_tokenizer(run: Run, card: ModelCard, source: ModelCard) -> None:
-    for name in ("tokenizer.model", "tokenizer.json"):
-        if name in card.tokenizer and name in source.tokenizer:
-            if card.tokenizer[name] != source.tokenizer[name]:
-                raise InputError(
-                    f"{run.data_dir}/tokenizer/{name}",
-                    "another tokenizer",
-                    f"the one of {run.init_from or run.model_dir}",
-                )
-            return
-
-
-def _check_same_run(run: Run, card: ModelCard, resumed: ModelCard) -> None:
-    if resumed.data_sha256 != card.data_sha256:
-        raise InputError(run.data_dir, "other records", f"those that {run.model_dir} was trained on so far")
-    if resumed.lora != card.lora:
-        raise InputError("Run.lora", str(card.lora), f"{resumed.lora}, as in {run.model_dir}")
+    return unflatten({path: to_device(weights, path, shapes[path]) for path in weights.leaves})
 
 
 def _opening(run: Run, setup: Setup, start: int, resumed: bool) -> str:
@@ -246,4 +192,5 @@ def _opening(run: Run, setup: Setup, start: int, resumed: bool) -> str:
         leaf.size for path, leaf in flatten(setup.shapes).items() if not run.lora or lora.is_lora_path(path)
     )
     state = f"continuing at step {start}" if resumed else "starting"
-    return f"{state}: {trained:,} weights to train, {run.train_steps} steps of {run.batch_size} x {run.seq_len} on {shape}"
+    steps = f"{run.train_steps} steps of {run.batch_size} x {run.seq_len}"
+    return f"{state}: {trained:,} weights to train, {steps} on {shape}"

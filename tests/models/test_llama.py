@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from tests.models.hf import CONFIGS, our_params, random_model
 
 from melama_jax.models.llama import Llama, init_cache
 from melama_jax.models.params import boxed_param_shapes, count, flatten, param_shapes
+from tests.models.hf import CONFIGS, our_params, random_model
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
@@ -100,12 +100,14 @@ def test_remat_changes_no_gradient(remat):
 
     def gradients(remat):
         model = Llama(config, remat=remat)
-        return jax.jit(
-            jax.grad(lambda p: model.apply({"params": p}, tokens, positions_like(tokens)).var())
-        )(params)
+        return jax.jit(jax.grad(lambda p: model.apply({"params": p}, tokens, positions_like(tokens)).var()))(
+            params
+        )
 
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradients("none"), gradients(remat)
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        gradients("none"),
+        gradients(remat),
     )
 
 
@@ -137,5 +139,7 @@ def test_every_axis_of_every_parameter_has_a_rule():
     from melama_jax.partitioning.rules import RULES
 
     boxed = boxed_param_shapes(Llama(CONFIGS["llama2"]))
-    names = {name for box in jax.tree.leaves(boxed, is_leaf=lambda x: hasattr(x, "names")) for name in box.names}
+    names = {
+        name for box in jax.tree.leaves(boxed, is_leaf=lambda x: hasattr(x, "names")) for name in box.names
+    }
     assert names <= {name for name, _ in RULES}

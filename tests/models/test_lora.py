@@ -7,13 +7,13 @@ import numpy as np
 import peft
 import pytest
 import torch
-from tests.models.hf import CONFIGS, our_params, random_model
 
 from melama_jax.errors import InputError
 from melama_jax.models import lora
 from melama_jax.models.config import LoraConfig
 from melama_jax.models.llama import Llama
 from melama_jax.models.params import flatten, unflatten
+from tests.models.hf import CONFIGS, our_params, random_model
 
 CONFIG = CONFIGS["llama2_70b"]
 
@@ -23,7 +23,10 @@ def peft_pair(adapter: LoraConfig):
     base = random_model(CONFIG)
     params = flatten(our_params(base, CONFIG))
     settings = peft.LoraConfig(
-        r=adapter.rank, lora_alpha=adapter.alpha, target_modules=list(adapter.targets), init_lora_weights=False
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        target_modules=list(adapter.targets),
+        init_lora_weights=False,
     )
     torch.manual_seed(1)
     model = peft.get_peft_model(base, settings).eval()
@@ -83,7 +86,9 @@ def test_a_new_adapter_changes_nothing_and_dropout_needs_training():
     flat = flatten(params)
     tilted = unflatten({p: leaf + 0.1 if p[-1] == "lora_b" else leaf for p, leaf in flat.items()})
     quiet = model.apply({"params": tilted}, tokens, positions)
-    noisy = model.apply({"params": tilted}, tokens, positions, None, False, rngs={"dropout": jax.random.key(1)})
+    noisy = model.apply(
+        {"params": tilted}, tokens, positions, None, False, rngs={"dropout": jax.random.key(1)}
+    )
     assert np.abs(np.asarray(quiet) - np.asarray(noisy)).max() > 1e-3
 
 

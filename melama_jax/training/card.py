@@ -1,0 +1,92 @@
+"""What a run's checkpoints say about themselves, checked against what the run starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.open import open_weights
+from melama_jax.errors import InputError
+from melama_jax.models.config import LlamaConfig
+from melama_jax.records.manifest import Manifest
+from melama_jax.text.tokenizer import Tokenizer
+from melama_jax.training.config import Run
+
+
+def card_for(
+    run: Run, manifest: Manifest, tokenizer: Tokenizer, gin: str, resumed: ModelCard | None
+) -> ModelCard:
+    """The card a run's checkpoints carry; InputError where the run, its data and its start do not fit together.
+
+    Args:
+        run: what the run is told.
+        manifest: the ledger of its data.
+        tokenizer: the data's.
+        gin: the gin text behind the run.
+        resumed: the card of the run's newest checkpoint, if it has one.
+    """
+    if manifest.seq_len != run.seq_len:
+        raise InputError(
+            "SEQ_LEN", str(run.seq_len), f"the {manifest.seq_len} that {run.data_dir} was packed to"
+        )
+    source = open_weights(run.init_from)[0] if run.init_from is not None and resumed is None else resumed
+    config = _config(run, source)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"{run.data_dir}/tokenizer",
+            f"{tokenizer.vocab_size} tokens",
+            f"at most the model's vocab_size = {config.vocab_size}",
+        )
+    card = ModelCard(
+        model=config,
+        lora=run.lora,
+        tokenizer=tokenizer.files(),
+        chat_template=manifest.chat_template or (source.chat_template if source else None),
+        generation_config={"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id},
+        gin=gin,
+        data_sha256=manifest.content_sha256(),
+        dtype=run.param_dtype,
+        add_bos=manifest.packing != "paper",
+    )
+    if source is None:
+        return card
+    _check_same_tokenizer(run, card, source)
+    if resumed is not None:
+        _check_same_run(run, card, resumed)
+    return dataclasses.replace(
+        card,
+        generation_config=source.generation_config | card.generation_config,
+        hf_files=source.hf_files,
+    )
+
+
+def _config(run: Run, source: ModelCard | None) -> LlamaConfig:
+    if source is None:
+        assert run.model is not None  # Run checks that one of the two is given
+        return run.model
+    if run.model is not None and run.model != source.model:
+        ours, theirs = run.model.to_dict(), source.model.to_dict()
+        name = next(name for name in ours if ours[name] != theirs[name])
+        raise InputError(
+            f"LlamaConfig.{name}", str(ours[name]), f"{theirs[name]}, as in {run.init_from or run.model_dir}"
+        )
+    return source.model
+
+
+def _check_same_tokenizer(run: Run, card: ModelCard, source: ModelCard) -> None:
+    for name in ("tokenizer.model", "tokenizer.json"):
+        if name in card.tokenizer and name in source.tokenizer:
+            if card.tokenizer[name] != source.tokenizer[name]:
+                raise InputError(
+                    f"{run.data_dir}/tokenizer/{name}",
+                    "another tokenizer",
+                    f"the one of {run.init_from or run.model_dir}",
+                )
+            return
+
+
+def _check_same_run(run: Run, card: ModelCard, resumed: ModelCard) -> None:
+    if resumed.data_sha256 != card.data_sha256:
+        raise InputError(run.data_dir, "other records", f"those that {run.model_dir} was trained on so far")
+    if resumed.lora != card.lora:
+        raise InputError("Run.lora", str(card.lora), f"{resumed.lora}, as in {run.model_dir}")
