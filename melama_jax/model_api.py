@@ -1,0 +1,179 @@
+"""`melama_jax.load`: a model directory as one object that reads text, writes text and scores it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.open import open_model
+from melama_jax.errors import InputError
+from melama_jax.generation import batching, decode, score
+from melama_jax.models.config import LlamaConfig
+from melama_jax.models.llama import Llama
+from melama_jax.models.params import Params
+from melama_jax.text.chat import Message, encode_prompt, get_template
+from melama_jax.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A LLaMA with its tokenizer. Arrays are NumPy at this border; `params` stay on the device.
+
+    Args:
+        llama: the module the parameters belong to.
+        params: the parameter tree.
+        tokenizer: text to ids and back.
+        card: what the checkpoint says of itself: end tokens, chat template, whether texts start with BOS.
+    """
+
+    llama: Llama
+    params: Params
+    tokenizer: Tokenizer
+    card: ModelCard
+
+    @property
+    def config(self) -> LlamaConfig:
+        """The model's shape."""
+        return self.llama.config
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """The ids that end a text: the tokenizer's, and those generation_config names (Llama 3 has two)."""
+        named = self.card.generation_config.get("eos_token_id")
+        more = named if isinstance(named, list) else [named]
+        return frozenset({self.tokenizer.eos_id, *(id_ for id_ in more if isinstance(id_, int))})
+
+    def logits(self, token_ids: np.ndarray) -> np.ndarray:
+        """Logits of the next token at every place.
+
+        Args:
+            token_ids: int32 [batch, length], BOS included where it belongs.
+
+        Returns:
+            float32 [batch, length, vocab].
+
+        Raises:
+            InputError: another shape or dtype, an id outside the vocabulary, more tokens than the model holds.
+        """
+        ids = np.asarray(token_ids)
+        if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
+            raise InputError("token_ids", f"{ids.dtype} {list(ids.shape)}", "integers [batch, length]")
+        if ids.shape[1] > self.config.max_seq_len:
+            raise InputError("token_ids", f"length {ids.shape[1]}", f"at most {self.config.max_seq_len}")
+        batching.require_ids(ids.ravel(), self.config.vocab_size, "token_ids")
+        whole = batching.everywhere(self.params)
+        return np.asarray(_logits(self.llama, self.params, ids.astype(np.int32), whole=whole))
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        chat: bool = False,
+        batch_size: int = 16,
+    ) -> list[str]:
+        """Continues each prompt; returns the new text only, up to the end of text.
+
+        Args:
+            prompts: the texts to continue.
+            max_new_tokens: at most so many new tokens each.
+            temperature: 0 is greedy; above 0 samples.
+            seed: of the sampling.
+            chat: puts each prompt as a user's message into the checkpoint's chat template.
+            batch_size: most prompts decoded together.
+
+        Raises:
+            InputError: a prompt that leaves no room for max_new_tokens; chat where no template is stored.
+        """
+        encoded = [self.encode_prompt(prompt, chat) for prompt in prompts]
+        made = decode.generate(
+            self.llama, self.params, encoded, max_new_tokens, self.eos_ids, temperature, seed, batch_size
+        )
+        return [self._new_text(before, new) for before, new in zip(encoded, made, strict=True)]
+
+    def loglikelihoods(
+        self, pairs: Sequence[tuple[str, str]], batch_size: int = 16
+    ) -> list[tuple[float, int]]:
+        """How likely each continuation is after its prefix.
+
+        Prefix and continuation are encoded as one text, as training saw them; a token across the border
+        counts as the continuation's.
+
+        Returns:
+            (log probability in nats, summed over the continuation's tokens; how many those are) a pair.
+
+        Raises:
+            InputError: an empty continuation, or a pair longer than the model holds.
+        """
+        split = [self._split(prefix, continuation) for prefix, continuation in pairs]
+        totals = score.log_likelihoods(self.llama, self.params, split, batch_size)
+        return [(total, len(ids)) for total, (_, ids) in zip(totals, split, strict=True)]
+
+    def prompt_text(self, prompt: str, chat: bool = False) -> str:
+        """Exactly the text the model continues: the prompt, in the chat template if `chat`."""
+        return self._chat_template().prompt([Message("user", prompt)]) if chat else prompt
+
+    def encode_prompt(self, prompt: str, chat: bool = False) -> list[int]:
+        """The ids generation starts from: BOS where the model was trained with it, then the prompt's."""
+        if chat:
+            ids = encode_prompt(self._chat_template(), [Message("user", prompt)], self.tokenizer)
+        else:
+            ids = self.tokenizer.encode(prompt)
+        return self._start + ids
+
+    @property
+    def _start(self) -> list[int]:
+        return [self.tokenizer.bos_id] if self.card.add_bos else []
+
+    def _chat_template(self) -> Any:
+        if self.card.chat_template is None:
+            raise InputError("chat", "a model without a chat template", "one tuned on conversations")
+        return get_template(self.card.chat_template)
+
+    def _split(self, prefix: str, continuation: str) -> tuple[list[int], list[int]]:
+        ids, spans = self.tokenizer.encode_with_offsets(prefix + continuation)
+        border = next((place for place, (_, end) in enumerate(spans) if end > len(prefix)), len(ids))
+        return self._start + ids[:border], ids[border:]
+
+    def _new_text(self, before: list[int], new: list[int]) -> str:
+        # Decoded alone, new ids would lose the space before their first word (SentencePiece drops it).
+        start, whole = self.tokenizer.decode(before), self.tokenizer.decode(before + new)
+        return whole[len(start) :] if whole.startswith(start) else self.tokenizer.decode(new)
+
+
+def load(directory: str | os.PathLike[str], dtype: str | None = None) -> Model:
+    """Opens a model directory: an Orbax run (its newest step) or a Hugging Face folder.
+
+    Args:
+        directory: where it is.
+        dtype: "float32", "bfloat16" or "float16", for weights and activations; None takes the dtype the
+            weights are stored in.
+
+    Raises:
+        InputError: no model directory, not a whole one, or one without a tokenizer.
+    """
+    opened = open_model(directory, dtype=dtype)
+    if opened.tokenizer is None:
+        raise InputError(
+            Path(directory), "no tokenizer", "tokenizer.model or tokenizer.json with the weights"
+        )
+    held = jnp.dtype(dtype or opened.card.dtype)
+    llama = Llama(opened.card.model, opened.card.lora, dtype=held, param_dtype=held)
+    return Model(llama, opened.params, opened.tokenizer, opened.card)
+
+
+@functools.partial(jax.jit, static_argnames=("llama", "whole"))
+def _logits(llama: Llama, params: Params, ids: jax.Array, *, whole: Any) -> jax.Array:
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    logits: Any = llama.apply({"params": params}, ids, positions)
+    return logits if whole is None else jax.lax.with_sharding_constraint(logits, whole)
