@@ -1,0 +1,72 @@
+"""Keeping benchmarks' rows out of training text: shared runs of words (Brown et al. 2020, arXiv 2005.14165, C)."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from melama_jax.errors import InputError
+from melama_jax.files import read_jsonl
+
+_WORD = re.compile(r"\w+")
+_BASE = 0x9E3779B97F4A7C15  # odd; word hashes are random, so any odd base mixes them
+
+
+class Benchmark:
+    """The n-grams of words of benchmarks' rows, as 64-bit hashes.
+
+    Args:
+        texts: the rows' texts; those shorter than n words hold no n-gram and cannot be recognised.
+        n: words a run; 13 is GPT-3's choice.
+    """
+
+    def __init__(self, texts: Iterable[str], n: int = 13):
+        self.n = n
+        grams = [_grams(text, n) for text in texts]
+        self._grams = np.unique(np.concatenate([np.zeros(0, np.uint64), *grams]))
+
+    def __len__(self) -> int:
+        return len(self._grams)
+
+    def overlaps(self, text: str) -> bool:
+        """Whether a text shares a run of n words with a row, letter case and punctuation aside."""
+        return bool(np.isin(_grams(text, self.n), self._grams).any())
+
+
+def read_benchmark(root: Path, pattern: str, n: int) -> Benchmark:
+    """The rows of JSON Lines files below `root`, every string in them; InputError where no file matches."""
+    files = sorted(path for path in root.glob(pattern) if path.is_file())
+    if not files:
+        raise InputError(
+            "Curation.benchmarks", f"no file matching {root / pattern}", "JSON Lines of benchmark rows"
+        )
+    return Benchmark((text for path in files for _, row in read_jsonl(path) for text in _strings(row)), n)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
+
+
+def _grams(text: str, n: int) -> np.ndarray:
+    """uint64 [words - n + 1]: a polynomial hash of every run of n words, modulo 2^64."""
+    words = np.array([_word_hash(word) for word in _WORD.findall(text.lower())], np.uint64)
+    count = max(0, len(words) - n + 1)
+    grams = np.zeros(count, np.uint64)
+    for k in range(n):
+        grams = grams * np.uint64(_BASE) + words[k : k + count]
+    return grams
+
+
+@functools.lru_cache(maxsize=2**17)
+def _word_hash(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,20 @@
+"""Is it text worth reading? Small measures of one text, after Gopher's (Rae et al. 2021, arXiv 2112.11446, A1.1)."""
+
+from __future__ import annotations
+
+
+def text_words(text: str) -> float:
+    """The share of whitespace-separated words with at least one letter in them, 0 to 1; 0 for no words."""
+    words = text.split()
+    return sum(any(map(str.isalpha, word)) for word in words) / len(words) if words else 0.0
+
+
+def repeated_lines(text: str) -> float:
+    """The share of characters that stand in lines seen before in the same text, 0 to 1; blank lines aside."""
+    seen: set[str] = set()
+    total = repeated = 0
+    for line in filter(None, map(str.strip, text.splitlines())):
+        total += len(line)
+        repeated += len(line) if line in seen else 0
+        seen.add(line)
+    return repeated / total if total else 0.0

@@ -1,0 +1,156 @@
+"""Each rule drops what it should, keeps what it should, under its own name."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from melama_jax.corpora.conversations import Conversation
+from melama_jax.curation.curate import RULES, Curation, curate
+from melama_jax.curation.decontaminate import Benchmark, read_benchmark
+from melama_jax.curation.phi import phi_kinds
+from melama_jax.curation.quality import repeated_lines, text_words
+from melama_jax.errors import InputError
+from melama_jax.records.document import Document
+from melama_jax.text.chat import Message
+
+NOTE = "The patient was seen in clinic.\nBlood pressure 120/80.\nFollow up in two weeks."
+
+
+def document(text: str, domain: str = "clinical", licence: str = "CC-BY-4.0") -> Document:
+    return Document("1", text, "notes", domain, licence)
+
+
+def test_by_default_text_is_kept_and_emptiness_is_not():
+    assert curate(document(NOTE), Curation()) is None
+    assert curate(document(" \n"), Curation()) == "empty"
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "curation"),
+    [
+        ("licence", NOTE, Curation(licences=("CC0-1.0",))),
+        ("too_short", NOTE, Curation(min_characters=len(NOTE) + 1)),
+        ("non_text", "12 34 | -- 5.6 7 value", Curation(min_text_words=0.5)),
+        ("repeated_lines", "same line\n" * 4 + "other", Curation(max_repeated_lines=0.3)),
+        ("phi", NOTE + " Call 555-123-4567.", Curation()),
+    ],
+)
+def test_each_rule_drops_its_case_and_keeps_the_plain_note(rule, text, curation):
+    assert rule in RULES
+    assert curate(document(text), curation) == rule
+    if rule != "licence" and rule != "too_short":
+        assert curate(document(NOTE), curation) is None
+
+
+def test_limits_are_inclusive():
+    assert curate(document(NOTE), Curation(min_characters=len(NOTE))) is None
+    assert curate(document("a 1"), Curation(min_text_words=0.5)) is None
+    assert curate(document("ab\nab"), Curation(max_repeated_lines=0.5)) is None
+    assert curate(document(NOTE), Curation(licences=("cc-by-4.0",))) is None
+
+
+def test_the_phi_guard_is_for_clinical_sources_that_do_not_allow_it():
+    text = NOTE + " MRN: 1234567"
+    assert curate(document(text), Curation()) == "phi"
+    assert curate(document(text), Curation(), allow_phi=True) is None
+    assert curate(document(text, domain="biomedical"), Curation()) is None
+
+
+def test_conversations_are_judged_by_their_answers_not_by_prose_rules():
+    def conversation(answer):
+        return Conversation("1", (Message("user", "q"), Message("assistant", answer)), "s", "general", "x")
+
+    strict = Curation(min_characters=1000, min_text_words=1.0, max_repeated_lines=0.0)
+    assert curate(conversation("7\n7\n7"), strict) is None
+    assert curate(conversation("  "), Curation()) == "empty"
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("MRN: 0012345", ("record number",)),
+        ("mrn#12345678", ("record number",)),
+        ("Medical record number is 1234567.", ("record number",)),
+        ("SSN 123-45-6789", ("social security number",)),
+        ("call (555) 123-4567", ("phone number",)),
+        ("at +1 555-123-4567 today", ("phone number",)),
+        ("555.123.4567", ("phone number",)),
+        ("write jane.doe@clinic.example.org.", ("e-mail address",)),
+        ("last seen on 07/29/2008, BP 120/80", ()),
+        ("MRN [**2133-8-1**], phone [**Telephone/Fax (1) 123**]", ()),
+        ("grades 000-12-3456 and 1-800-12", ()),
+        ("doi 10.1000/123.456.7890123", ()),
+        ("rs123-45-67890 and 2021-12-3456-1", ()),
+        ("glucose 123 456 78901", ()),
+    ],
+)
+def test_phi_patterns(text, kinds):
+    assert phi_kinds(text) == kinds
+
+
+def test_quality_measures():
+    assert text_words("one 2 three 4") == 0.5
+    assert text_words("") == 0
+    assert repeated_lines("a\nb\n\n a \nb\n") == 0.5
+    assert repeated_lines("\n") == 0
+
+
+@given(
+    st.lists(st.sampled_from("abcde"), max_size=40),
+    st.lists(st.sampled_from("abcde"), max_size=12),
+    st.integers(1, 6),
+)
+def test_overlap_is_a_shared_run_of_words(text, row, n):
+    def runs(words):
+        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
+    assert Benchmark([" ".join(row)], n).overlaps(" ".join(text)) == bool(runs(text) & runs(row))
+
+
+def test_overlap_ignores_case_and_punctuation():
+    benchmark = Benchmark(["Which drug, given early, prevents it?"], 6)
+    assert benchmark.overlaps("... which DRUG given early; prevents it")
+    assert not benchmark.overlaps("which drug given early would prevent it")
+
+
+def test_benchmark_rows_come_from_every_string_of_the_files(tmp_path):
+    rng = random.Random(0)
+    query, choice = (" ".join(rng.choices([f"w{i}" for i in range(99)], k=20)) for _ in range(2))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "task.jsonl").write_text(
+        json.dumps({"id": "1", "query": query, "choices": [choice], "gold": 0})
+    )
+    benchmark = read_benchmark(tmp_path, "b/*.jsonl", 13)
+    curation = Curation(benchmarks="b/*.jsonl")
+    assert curate(document("before " + query), curation, benchmark) == "benchmark_overlap"
+    assert curate(document(choice + " after"), curation, benchmark) == "benchmark_overlap"
+    assert curate(document(NOTE), curation, benchmark) is None
+    with pytest.raises(InputError, match="benchmarks"):
+        read_benchmark(tmp_path, "none/*.jsonl", 13)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"min_text_words": 2},
+        {"max_repeated_lines": -0.1},
+        {"near_duplicate_similarity": 0},
+        {"near_duplicate_similarity": 1.5},
+        {"benchmark_words": 0},
+        {"licences": "CC0-1.0"},
+    ],
+)
+def test_settings_that_cannot_be(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        Curation(**bad)
+
+
+def test_real_notes_hold_no_identifiers(shared):
+    """MTS-Dialog is de-identified: the guard must not drop it for its dates, doses and ages."""
+    text = (shared / "mts_dialog" / "MTS-Dialog-TestSet-1-MEDIQA-Chat-2023.csv").read_text()
+    assert phi_kinds(text) == ()
