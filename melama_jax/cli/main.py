@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb. Returns 0 done, 1 ran and failed, 2 bad input."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of its own doings as warnings
     args = build_parser().parse_args(split_gin_bindings(list(sys.argv[1:] if argv is None else argv)))
     try:
         return int(args.run(args) or 0)

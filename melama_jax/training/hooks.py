@@ -40,6 +40,7 @@ class LogMetrics:
     ):
         self._log, self._schedule, self._show = log, schedule, show
         self._tokens, self._steps, self._every = tokens_per_step, train_steps, every
+        self._first: tuple[int, float] | None = None
         self._since: tuple[int, float] | None = None
 
     def after_step(self, event: StepEvent) -> None:
@@ -47,10 +48,12 @@ class LogMetrics:
             return
         row = {name: float(value) for name, value in event.metrics.items()}
         now = time.monotonic()
-        if self._since is not None:  # the first step compiles: its time says nothing
-            seconds = (now - self._since[1]) / (event.step - self._since[0])
-            row["tokens_per_second"] = self._tokens / seconds
-            row["seconds_left"] = seconds * (self._steps - event.step)
+        if self._first is None or self._since is None:  # the first step compiles: its time says nothing
+            self._first = (event.step, now)
+        else:
+            row["tokens_per_second"] = self._tokens * (event.step - self._since[0]) / (now - self._since[1])
+            a_step = (now - self._first[1]) / (event.step - self._first[0])
+            row["seconds_left"] = a_step * (self._steps - event.step)
         self._since = (event.step, now)
         row["learning_rate"] = float(jnp.asarray(self._schedule(event.step)))
         self._log.write(event.step, row)
