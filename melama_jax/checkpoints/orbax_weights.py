@@ -40,11 +40,7 @@ class StreamedArray:
 
 
 class StreamHandler(ocp.type_handlers.NumpyHandler):
-    """Saves StreamedArray leaves, one after another; what it writes reads back as ordinary arrays."""
-
-    def typestr(self) -> str:
-        """The type that the checkpoint's metadata states."""
-        return "jax.Array"
+    """Saves StreamedArray leaves, one after another, as what NumpyHandler reads."""
 
     async def serialize(
         self,
@@ -85,7 +81,9 @@ def tree_handler() -> ocp.PyTreeCheckpointHandler:
 
 def stream_handler() -> ocp.PyTreeCheckpointHandler:
     """As tree_handler, for trees of StreamedArray."""
-    registry = ocp.type_handlers.create_type_handler_registry((StreamedArray, StreamHandler()))
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (StreamedArray, StreamHandler()), (jax.Array, ocp.type_handlers.ArrayHandler())
+    )
     return ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=registry)
 
 

@@ -42,6 +42,7 @@ class RunStore:
     ):
         path = epath.Path(directory)
         self.directory = path if "://" in str(path) else epath.Path(FilePath(path).absolute())
+        self._read_only = read_only
         self._manager = ocp.CheckpointManager(
             self.directory / "checkpoints",
             item_handlers={
@@ -51,10 +52,8 @@ class RunStore:
             },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_preservation(keep_last, keep_every),
-                save_interval_steps=0 if read_only else 1,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
-                read_only=read_only,
             ),
         )
 
@@ -80,6 +79,7 @@ class RunStore:
             card: what describes the model.
             blocking: wait until everything is on disk.
         """
+        self._require_writable()
         if step not in self._manager.all_steps():
             items: dict[str, Any] = {
                 "params": _save_params(params),
@@ -166,6 +166,10 @@ class RunStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _require_writable(self) -> None:
+        if self._read_only:
+            raise ValueError(f"{self.directory} was opened to be read only")
 
     @property
     def _frozen(self) -> epath.Path:

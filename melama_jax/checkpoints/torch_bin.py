@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,14 @@ def _load(file: Path) -> dict[str, Any]:
         # Only zip files (torch 1.6 and later) can be mapped.
         with file.open("rb") as stream:
             mapped = stream.read(2) == b"PK"
-        state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on foreign pickles, which are refused below
+            state = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise InputError(
             file, "a pickle that is not plain weights", "tensors only; it was not run"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever its unpickler stumbles over in damaged bytes
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(file, f"no readable PyTorch file ({first})", "a whole pytorch_model.bin") from error
     if not isinstance(state, dict):

@@ -32,8 +32,11 @@ def our_logits(directory, ids):
     return np.asarray(jax.jit(model.apply)({"params": opened.params}, ids, positions))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("shard", ["20KB", "5GB"])
+@pytest.mark.parametrize(
+    ("shard", "dtype"),
+    [("20KB", torch.bfloat16), ("5GB", torch.float32), ("20KB", torch.float16)],
+    ids=["sharded-bfloat16", "single-float32", "sharded-float16"],
+)
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_in_and_out_again_gives_the_same_bits(tmp_path, kind, shard, dtype):
     hf_model(kind, dtype).save_pretrained(tmp_path / "in", max_shard_size=shard)

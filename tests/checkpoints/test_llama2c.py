@@ -136,6 +136,6 @@ def test_files_that_are_not_whole_are_refused(tmp_path, stories):
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path, shared, stories):
     tokenizer = shared / "tokenizer_llama2" / "tokenizer.model"
-    with pytest.raises(InputError, match="32000 ids.*at most 512"):
+    with pytest.raises(InputError, match=r"32000 ids.*at most 512"):
         from_llama2c(stories[0] / "stories260K.bin", tmp_path / "run", tokenizer)
     assert list(tmp_path.iterdir()) == []
