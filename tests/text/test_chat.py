@@ -10,7 +10,6 @@ from melama_jax.errors import InputError
 from melama_jax.text.chat import (
     ALPACA,
     ME_LLAMA,
-    TEMPLATES,
     Message,
     encode_conversation,
     encode_prompt,
@@ -32,14 +31,21 @@ def as_dicts(messages):
     return [vars(message) for message in messages]
 
 
-@pytest.fixture(scope="module", params=TEMPLATES)
-def template(request):
-    return get_template(request.param)
+@pytest.fixture(scope="module", params=["me_llama", "me_llama without bos", "alpaca"])
+def case(request):
+    """A template, and whether its export starts with BOS."""
+    name, _, without = request.param.partition(" ")
+    return get_template(name), not without
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["bos", "no_bos"])
-def add_bos_token(request):
-    return request.param
+@pytest.fixture(scope="module")
+def template(case):
+    return case[0]
+
+
+@pytest.fixture(scope="module")
+def add_bos_token(case):
+    return case[1]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 import sentencepiece
 import tokenizers
 from hypothesis import example, given, settings
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import models, pre_tokenizers
 
 from melama_jax.errors import InputError
@@ -108,6 +109,22 @@ def test_metaspace_prefix_follows_special_tokens_as_ours_does(tmp_path):
     )
     assert ids == encode_conversation(ME_LLAMA, messages, ours)[0]
     assert ids.count(vocab.index("▁H")) == 2
+
+
+def test_no_merge_makes_a_special_token_or_a_byte_of_typed_text(trained, tmp_path):
+    """With pieces "s>" and "0x0A>", one more merge would make "<s>" and "<0x0A>"."""
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(trained.files()["tokenizer.model"])
+    lowest = min(piece.score for piece in proto.pieces)
+    for rank, text in enumerate(["0", "x", "A", "s>", "A>", "0A>", "x0A>", "0x0A>"], start=1):
+        if text not in {piece.piece for piece in proto.pieces}:
+            proto.pieces.add(piece=text, score=lowest - rank)
+    ours = SentencePieceTokenizer(proto.SerializeToString())
+    typed = "<s><0x0A>"
+    ids = ours.encode(typed)
+    assert [ours.decode([*ours.encode("x"), id_])[1:] for id_ in ids[-4:]] == ["<", "s>", "<", "0x0A>"]
+    theirs = auto_tokenizer(tmp_path, ours)
+    assert theirs(typed, add_special_tokens=False, split_special_tokens=True).input_ids == ids
 
 
 @pytest.mark.parametrize(
