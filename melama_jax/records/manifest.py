@@ -92,6 +92,23 @@ class SourceLedger:
     train: Split = Split()
     heldout: Split = Split()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SourceLedger:
+        """The inverse of to_dict."""
+        values = dict(values)
+        for name in ("train", "heldout"):
+            split = dict(values[name])
+            split["kept"] = Count(**split["kept"])
+            split["shards"] = tuple(Shard(**shard) for shard in split["shards"])
+            values[name] = Split(**split)
+        values["read"] = Count(**values["read"])
+        values["dropped"] = {rule: Count(**count) for rule, count in values["dropped"].items()}
+        return cls(**values)
+
 
 @dataclass(frozen=True)
 class Share:
@@ -185,7 +202,7 @@ class Manifest:
         values = dict(values)
         if values.pop("format", None) != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
-        values["sources"] = tuple(_source(source) for source in values["sources"])
+        values["sources"] = tuple(SourceLedger.from_dict(source) for source in values["sources"])
         mixture = dict(values["mixture"])
         for kind in ("domains", "sources"):
             mixture[kind] = {name: Share(**share) for name, share in mixture[kind].items()}
@@ -260,15 +277,3 @@ def tokenizer_sha256(files: Mapping[str, bytes]) -> str:
     """SHA-256 over a tokenizer's files: each name and each content's own hash, in the order of the names."""
     lines = [f"{name} {hashlib.sha256(files[name]).hexdigest()}\n" for name in sorted(files)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _source(values: Mapping[str, Any]) -> SourceLedger:
-    values = dict(values)
-    for name in ("train", "heldout"):
-        split = dict(values[name])
-        split["kept"] = Count(**split["kept"])
-        split["shards"] = tuple(Shard(**shard) for shard in split["shards"])
-        values[name] = Split(**split)
-    values["read"] = Count(**values["read"])
-    values["dropped"] = {rule: Count(**count) for rule, count in values["dropped"].items()}
-    return SourceLedger(**values)

@@ -1,0 +1,146 @@
+"""Corpora -> a data folder: records, document ids, tokenizer, manifest. It appears whole or not at all."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from melama_jax.corpora.source import source_files
+from melama_jax.curation.decontaminate import read_benchmark
+from melama_jax.errors import InputError
+from melama_jax.files import new_dir, read_json, write_bytes, write_json
+from melama_jax.packing.config import DataBuild
+from melama_jax.packing.pipeline import ERRORS, LEDGER, Plan, graph
+from melama_jax.packing.shard_packer import merge
+from melama_jax.records.manifest import (
+    FILE_NAME,
+    Manifest,
+    SourceLedger,
+    mixture_ledger,
+    pools,
+    tokenizer_sha256,
+)
+from melama_jax.records.mixture import pass_records
+from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = ["DataBuild", "build"]
+
+
+def build(
+    data_build: DataBuild,
+    input_dir: str | Path,
+    output_dir: str | Path,
+    runner: str = "DirectRunner",
+    runner_options: Sequence[str] = (),
+) -> Manifest:
+    """Reads, curates, tokenises, packs; the same input gives the same bytes on any runner.
+
+    Args:
+        data_build: the table of sources and how to pack them.
+        input_dir: the folder the sources' patterns are below.
+        output_dir: a new or empty folder; a failed build leaves nothing there.
+        runner: the name of a Beam runner. All its workers must see both folders under these paths.
+        runner_options: Beam's own flags, such as `--direct_num_workers=8`.
+
+    Raises:
+        InputError: a bad file, record, table or tokenizer, or nothing left to train on.
+    """
+    input_dir = Path(input_dir).absolute()
+    tokenizer = load_tokenizer(data_build.tokenizer)
+    files = [
+        (index, number, str(path))
+        for index, source in enumerate(data_build.sources)
+        for number, path in enumerate(source_files(source, input_dir))
+    ]
+    if data_build.curation.benchmarks:
+        read_benchmark(input_dir, data_build.curation.benchmarks, data_build.curation.benchmark_words)
+    with new_dir(output_dir) as root:
+        plan = Plan(data_build, input_dir, root, tokenizer.files())
+        _run(plan, files, runner, runner_options)
+        sources = tuple(_source_ledger(plan, index) for index in range(len(data_build.sources)))
+        manifest = _manifest(data_build, tokenizer, sources)
+        for name, content in plan.tokenizer.items():
+            write_bytes(root / "tokenizer" / name, content)
+        for folder in (ERRORS, LEDGER):
+            shutil.rmtree(root / folder, ignore_errors=True)
+        write_json(root / FILE_NAME, manifest.to_dict())
+    return manifest
+
+
+def _run(plan: Plan, files: list[tuple[int, int, str]], runner: str, options: Sequence[str]) -> None:
+    # Beam's DirectRunner may fetch another runner's binary from the network first: name the local one.
+    local = runner in ("", "DirectRunner")
+    try:
+        pipeline = beam.Pipeline(FnApiRunner() if local else runner, options=PipelineOptions(list(options)))
+    except (ValueError, ImportError, AttributeError) as error:
+        raise InputError("--runner", f"{runner} ({error})", "a Beam runner that is installed") from error
+    graph(pipeline, plan, files)
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception:
+        for path in sorted((plan.output_dir / ERRORS).glob("*.json")):
+            raise InputError(**read_json(path)) from None
+        raise
+
+
+def _source_ledger(plan: Plan, index: int) -> SourceLedger:
+    """Merges a source's shards, and their lists of document ids into documents/SOURCE.txt."""
+    source = plan.build.sources[index]
+    parts = sorted((plan.output_dir / LEDGER).glob(f"{index}-*.json"))
+    lists = plan.output_dir / "documents"
+    lists.mkdir(exist_ok=True)
+    with (lists / f"{source.name}.txt").open("wb") as whole:
+        for shard in range(source.shards):
+            part = lists / f"{source.name}.txt-{shard:05}-of-{source.shards:05}"
+            if part.is_file():
+                with part.open("rb") as lines:
+                    shutil.copyfileobj(lines, whole)
+                part.unlink()
+    if not parts:
+        return SourceLedger(source.name, source.domain, source.licence, source.reader, source.repeat)
+    return merge([SourceLedger.from_dict(read_json(path)) for path in parts])
+
+
+def _manifest(build: DataBuild, tokenizer: Tokenizer, sources: tuple[SourceLedger, ...]) -> Manifest:
+    rates = build.rates if build.rates is None else dict(build.rates)
+    held = pools(sources)
+    for domain, pool in held.items():
+        if not pool.records and (rates is None or rates[domain]):
+            raise InputError(f"domain {domain}", _nothing_left(sources, domain), "documents to train on")
+    records = pass_records(held, rates)
+    if build.mixture_tokens is not None:
+        one = mixture_ledger(sources, rates, records)
+        records = math.ceil(build.mixture_tokens * one.records / one.tokens)
+    manifest = Manifest(
+        seq_len=build.seq_len,
+        packing=build.packing,
+        vocab_size=tokenizer.vocab_size,
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        tokenizer_sha256=tokenizer_sha256(tokenizer.files()),
+        chat_template=build.chat_template,
+        rates=rates,
+        seed=build.seed,
+        heldout_fraction=build.heldout_fraction,
+        sources=sources,
+        mixture=mixture_ledger(sources, rates, records),
+    )
+    manifest.check()
+    return manifest
+
+
+def _nothing_left(sources: tuple[SourceLedger, ...], domain: str) -> str:
+    own = [source for source in sources if source.domain == domain]
+    reasons = [
+        f"{source.name}: {source.read.documents} read"
+        + "".join(f", {count.documents} dropped as {rule}" for rule, count in source.dropped.items())
+        for source in own
+    ]
+    return f"nothing kept ({'; '.join(reasons)})"

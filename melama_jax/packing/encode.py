@@ -1,0 +1,124 @@
+"""Documents and conversations -> Encoded: token ids, the verdict of curation, and keys to find duplicates by."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from melama_jax.corpora.conversations import Conversation
+from melama_jax.curation.curate import curate
+from melama_jax.curation.decontaminate import Benchmark
+from melama_jax.curation.dedup import exact_key, signature
+from melama_jax.packing.config import DataBuild
+from melama_jax.records.document import Document
+from melama_jax.records.manifest import Count
+from melama_jax.text.chat import encode_conversation, get_template
+from melama_jax.text.tokenizer import Tokenizer
+
+_TOGETHER = 64  # documents tokenised at once
+_HASHES = 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A document or conversation on its way into a record.
+
+    Args:
+        source: index in DataBuild.sources.
+        order: (file, place in the file): of equal ids the last one counts.
+        tokens: how many targets it makes, end-of-text included; counted even where it is dropped.
+        rule: the rule that drops it, None where it is kept.
+        ids: int32 [n] token ids, without end-of-text for texts; None where it is dropped.
+        trained: bool [n] for conversations; None for texts.
+        key: equal for equal texts.
+        values: MinHash signature of a text, None where near-duplicates are not looked for.
+    """
+
+    source: int
+    id: str
+    order: tuple[int, int]
+    characters: int
+    tokens: int
+    licence: str
+    rule: str | None
+    ids: np.ndarray | None
+    trained: np.ndarray | None
+    key: bytes
+    values: np.ndarray | None
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Unique once ids are; of equal texts the lowest rank is kept."""
+        return self.source, self.id
+
+    @property
+    def count(self) -> Count:
+        return Count(1, self.characters, self.tokens)
+
+    def drop(self, rule: str) -> Encoded:
+        """The same, dropped by `rule` unless another rule came first."""
+        return dataclasses.replace(self, rule=self.rule or rule, ids=None, trained=None, values=None)
+
+
+def encode(
+    items: Iterable[Document | Conversation],
+    build: DataBuild,
+    source: int,
+    file: int,
+    tokenizer: Tokenizer,
+    benchmark: Benchmark | None,
+) -> Iterator[Encoded]:
+    """Every item of one file, in order, dropped ones too: the ledger counts their tokens."""
+    numbered = enumerate(items)
+    while chunk := list(itertools.islice(numbered, _TOGETHER)):
+        for (place, item), (ids, trained) in zip(chunk, _tokens(chunk, build, tokenizer), strict=True):
+            rule = curate(item, build.curation, benchmark, build.sources[source].allow_phi)
+            if rule is None and trained is not None and len(ids) > build.seq_len:
+                rule = "too_long"
+            near = build.curation.near_duplicate_similarity is not None and rule is None and trained is None
+            yield Encoded(
+                source=source,
+                id=item.id,
+                order=(file, place),
+                characters=len(item.text),
+                tokens=len(ids) + (trained is None),
+                licence=item.licence,
+                rule=rule,
+                ids=ids if rule is None else None,
+                trained=trained if rule is None else None,
+                key=exact_key(item.text),
+                values=signature(item.text) if near else None,
+            )
+
+
+def _tokens(
+    chunk: list[tuple[int, Document | Conversation]], build: DataBuild, tokenizer: Tokenizer
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    texts = [item.text for _, item in chunk if isinstance(item, Document)]
+    encoded = iter(tokenizer.encode_batch(texts) if texts else ())
+    for _, item in chunk:
+        if isinstance(item, Document):
+            yield np.array(next(encoded), np.int32), None
+        else:
+            assert build.chat_template is not None
+            ids, trained = encode_conversation(get_template(build.chat_template), item.messages, tokenizer)
+            yield np.array(ids, np.int32), np.array(trained, bool)
+
+
+def place_hash(source: str, identity: str, seed: int) -> int:
+    """64 bits that decide a document's shard and its place in it."""
+    return _hash(f"place {seed}", source, identity)
+
+
+def heldout_hash(source: str, identity: str) -> float:
+    """A number in [0, 1) that decides whether a document is held out; no seed moves it."""
+    return _hash("heldout", source, identity) / _HASHES
+
+
+def _hash(*parts: str) -> int:
+    return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,158 @@
+"""One shard: the documents that fell into it -> its files and its part of the ledger."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from melama_jax.files import write_text
+from melama_jax.packing.config import DataBuild
+from melama_jax.packing.encode import Encoded, heldout_hash, place_hash
+from melama_jax.packing.packers import pack_conversations, pack_paper, pack_segments
+from melama_jax.packing.shards import write_shard
+from melama_jax.records.manifest import Count, SourceLedger, Split, join_document_id
+
+_PACKERS = {"segments": pack_segments, "paper": pack_paper}
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """What fell into one shard of one source: kept documents in their final order, and the account so far."""
+
+    source: int
+    shard: int
+    kept: list[Encoded]
+    read: Count
+    dropped: dict[str, Count]
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What the other shards of a source need to know of one: how many documents, and which are held out last."""
+
+    source: int
+    shard: int
+    documents: int
+    lowest: float
+    highest: float
+
+
+def assemble(
+    build: DataBuild,
+    source: int,
+    shard: int,
+    items: Iterable[Encoded],
+    losers: Iterable[tuple[tuple[int, str], str]],
+) -> ShardContent:
+    """Sorts a shard's documents into an order that nothing but ids and the seed decides, and drops the losers."""
+    rules: dict[tuple[int, str], str] = {}
+    for rank, rule in sorted(losers):  # "duplicate" sorts before "near_duplicate", and is the stronger word
+        rules.setdefault(rank, rule)
+    name = build.sources[source].name
+    kept, read, dropped = [], Count(), {}
+    for item in items:
+        if item.rule is None and item.rank in rules:
+            item = item.drop(rules[item.rank])
+        read += item.count
+        if item.rule is None:
+            kept.append(item)
+        else:
+            dropped[item.rule] = dropped.get(item.rule, Count()) + item.count
+    kept.sort(key=lambda item: (place_hash(name, item.id, build.seed), item.id))
+    return ShardContent(source, shard, kept, read, dropped)
+
+
+def summarise(build: DataBuild, content: ShardContent) -> ShardSummary:
+    """See ShardSummary."""
+    hashes = [heldout_hash(build.sources[content.source].name, item.id) for item in content.kept]
+    return ShardSummary(
+        content.source, content.shard, len(hashes), min(hashes, default=2.0), max(hashes, default=-1.0)
+    )
+
+
+def pack_shard(
+    build: DataBuild, root: Path, eos_id: int, content: ShardContent, summaries: Sequence[ShardSummary]
+) -> SourceLedger:
+    """Writes a shard's records and document ids below `root` and returns its part of the source's ledger.
+
+    Args:
+        build: the table.
+        root: the data folder in the making.
+        eos_id: the end-of-text id.
+        content: the shard.
+        summaries: of all shards of all sources.
+    """
+    source = build.sources[content.source]
+    own = [summary for summary in summaries if summary.source == content.source]
+    first_line = sum(summary.documents for summary in own if summary.shard < content.shard)
+    several = sum(summary.documents for summary in own) > 1
+    lowest, highest = min(s.lowest for s in own), max(s.highest for s in own)
+    splits: dict[str, list[tuple[int, Encoded]]] = {"train": [], "heldout": []}
+    for line, item in enumerate(content.kept, start=first_line):
+        value = heldout_hash(source.name, item.id)
+        out = several and build.heldout_fraction > 0 and (value < build.heldout_fraction or value == lowest)
+        splits["heldout" if out and value != highest else "train"].append(
+            (join_document_id(content.source, line), item)
+        )
+    suffix = f"{content.shard:05}-of-{source.shards:05}"
+    write_text(
+        root / "documents" / f"{source.name}.txt-{suffix}", "".join(f"{item.id}\n" for item in content.kept)
+    )
+    return SourceLedger(
+        name=source.name,
+        domain=source.domain,
+        licence=source.licence,
+        reader=source.reader,
+        repeat=source.repeat,
+        read=content.read,
+        licences=dict(sorted(Counter(item.licence for item in content.kept).items())),
+        dropped=content.dropped,
+        **{
+            split: _write(build, root, f"{split}/{source.name}-{suffix}.array_record", documents, eos_id)
+            for split, documents in splits.items()
+        },
+    )
+
+
+def merge(parts: Sequence[SourceLedger]) -> SourceLedger:
+    """One source's ledger from its shards', in the order given."""
+    first, *others = parts
+    licences = Counter(dict(first.licences))
+    dropped = dict(first.dropped)
+    read, train, heldout = first.read, first.train, first.heldout
+    for part in others:
+        read, train, heldout = read + part.read, train + part.train, heldout + part.heldout
+        licences.update(dict(part.licences))
+        for rule, count in part.dropped.items():
+            dropped[rule] = dropped.get(rule, Count()) + count
+    return dataclasses.replace(
+        first,
+        read=read,
+        train=train,
+        heldout=heldout,
+        licences=dict(sorted(licences.items())),
+        dropped=dict(sorted(dropped.items())),
+    )
+
+
+def _write(
+    build: DataBuild, root: Path, name: str, documents: list[tuple[int, Encoded]], eos_id: int
+) -> Split:
+    kept = sum((item.count for _, item in documents), Count())
+    if any(item.trained is not None for _, item in documents):
+        conversations = ((number, _of(item.ids), _of(item.trained)) for number, item in documents)
+        records = pack_conversations(conversations, build.seq_len)
+    else:
+        texts = ((number, _of(item.ids)) for number, item in documents)
+        records = _PACKERS[build.packing](texts, build.seq_len, eos_id)
+    return write_shard(root, name, records, kept)
+
+
+def _of(array: np.ndarray | None) -> np.ndarray:
+    assert array is not None, "a kept document has its token ids"
+    return array
