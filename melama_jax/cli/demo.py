@@ -1,0 +1,41 @@
+"""melama demo: the whole path in small, on a CPU."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "run the whole path in small on this machine: data, training, tuning, exam, export, report"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's flags."""
+    parser.add_argument("--output", default="demo_output", metavar="DIR", help="a new folder (default: demo_output)")
+    parser.add_argument(
+        "--data", metavar="DIR", help="real material instead of the invented world; see melama_jax/demo/real.py"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the invented world and of training")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the demo and prints where its page is."""
+    import functools
+    from pathlib import Path
+
+    from melama_jax.demo.invented import invented_material
+    from melama_jax.demo.real import real_material
+    from melama_jax.demo.run import run_demo
+
+    if args.data is None:
+        material = functools.partial(invented_material, seed=args.seed)
+    else:
+        material = functools.partial(real_material, Path(args.data))
+    summary = run_demo(material, args.output, args.seed, lambda line: print(line, flush=True))
+    accuracy, general = summary["closed_book_accuracy"], summary["general_perplexity"]
+    print(f"\n{summary['exam']} ({accuracy['questions']} questions, by likelihood):")
+    print(f"  chance {accuracy['chance']:.1%}   base, same tuning {accuracy['base']:.1%}", end="")
+    print(f"   continually pre-trained and tuned {accuracy['pretrained_and_tuned']:.1%}")
+    print("perplexity on held-out general text:")
+    print(f"  before {general['before']:.2f}   after, with the general share {general['after_with_general']:.2f}", end="")
+    print(f"   without it {general['after_without_general']:.2f}")
+    print(f"report: {summary['report']}\nexport: {summary['export']}\nseconds: {sum(summary['seconds'].values()):.0f}")
+    return 0

@@ -1,0 +1,60 @@
+"""The demo's own material: an invented medical world, and a small LLaMA that has only read everyday text."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from melama_jax import files
+from melama_jax.corpora.source import Source
+from melama_jax.demo.closed_book import closed_book
+from melama_jax.demo.material import Base, Material, Stage
+from melama_jax.demo.world import make_world, write_world
+from melama_jax.evaluation.rows import read_rows
+from melama_jax.models.config import LlamaConfig, LoraConfig
+from melama_jax.text.sentencepiece_training import train_sentencepiece
+from melama_jax.training.config import AdamW
+
+VOCAB_SIZE = 512
+SEQ_LEN = 128
+CONFIG = LlamaConfig(
+    vocab_size=VOCAB_SIZE,
+    embed_dim=96,
+    mlp_dim=256,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=24,
+    max_seq_len=SEQ_LEN,
+    tie_embeddings=True,
+)
+
+
+def invented_material(folder: Path, seed: int) -> Material:
+    """Makes the world of a seed below `folder`, with its tokenizer."""
+    world = make_world(seed)
+    corpora = write_world(world, folder / "corpora")
+    texts = [d.text for domain in (world.biomedical, world.clinical, world.general) for d in domain]
+    tokenizer = folder / "tokenizer.model"
+    files.write_bytes(tokenizer, train_sentencepiece(texts, VOCAB_SIZE))
+    rows = read_rows(corpora / "questions.jsonl")
+    return Material(
+        title="an invented medical world",
+        corpora=corpora,
+        texts=tuple(
+            Source(domain, domain, "jsonl", f"{domain}.jsonl", "CC0-1.0", id_field="id")
+            for domain in ("biomedical", "clinical", "general")
+        ),
+        conversations=Source("questions", "biomedical", "alpaca", "tuning.json", "CC0-1.0"),
+        tokenizer=tokenizer,
+        seq_len=SEQ_LEN,
+        heldout_fraction=0.03,
+        base=Base(CONFIG, Stage(600, 16, AdamW(learning_rate=4e-3, weight_decay=0.01))),
+        pretrain=Stage(1500, 16, AdamW(learning_rate=4e-3, weight_decay=0.01)),
+        tune=Stage(300, 16, AdamW(learning_rate=3e-3, weight_decay=0.0)),
+        lora=LoraConfig(rank=16, alpha=32.0),
+        exam=functools.partial(closed_book, rows=rows),
+        exam_name="closed-book questions on facts never in the tuning set",
+        questions=len(rows),
+        chance=1 / len(rows[0].choices),
+    )

@@ -1,0 +1,197 @@
+"""The demo: every room of the house in one run, and a page that shows what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from melama_jax import files
+from melama_jax.checkpoints.hf_export import to_hf
+from melama_jax.demo.material import Material, Stage
+from melama_jax.evaluation.metrics import Estimate
+from melama_jax.evaluation.perplexity import perplexity
+from melama_jax.model_api import load
+from melama_jax.packing.build import build
+from melama_jax.packing.config import DataBuild
+from melama_jax.training.config import Run
+from melama_jax.training.train import train
+
+RATES = {"biomedical": 15.0, "clinical": 1.0, "general": 4.0}
+WITHOUT_GENERAL = {**RATES, "general": 0.0}
+TEMPLATE = "me_llama"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the demo measured.
+
+    Args:
+        exams: "control" (the base, tuned) and "tuned" (continually pre-trained, then tuned) -> way of asking -> score.
+        general_perplexity: "before", "after_with_general", "after_without_general" on held-out general text.
+        seconds: stage -> seconds.
+    """
+
+    exams: Mapping[str, Mapping[str, Estimate]]
+    general_perplexity: Mapping[str, float]
+    seconds: Mapping[str, float]
+
+
+@dataclass
+class Clock:
+    """Seconds each stage took, and a line as each begins."""
+
+    show: Callable[[str], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, what: str) -> Iterator[None]:
+        """Times what happens inside under `name`."""
+        self.show(f"\n── {what}")
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 1)
+
+
+def run_demo(
+    material: Callable[[Path], Material], output: str | Path, seed: int, show: Callable[[str], None]
+) -> dict[str, Any]:
+    """Runs every stage below `output` and returns what summary.json holds.
+
+    Args:
+        material: makes the material below a folder.
+        output: a new or empty folder.
+        seed: of the data's order, the weights and dropout.
+        show: takes progress lines.
+
+    Raises:
+        InputError: `output` is not empty, or the material is not what it should be.
+    """
+    output = files.require_empty_dir(output)
+    clock = Clock(show)
+    with clock.stage("material", "material"):
+        stuff = material(output / "material")
+    demo = Demo(stuff, output, seed, clock)
+    findings = demo.run()
+    summary = summarise(stuff, findings, output)
+    files.write_json(output / "summary.json", summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The stages, each from folder to folder below `output`."""
+
+    material: Material
+    output: Path
+    seed: int
+    clock: Clock
+
+    def run(self) -> Findings:
+        """All stages, in order."""
+        stage = self.clock.stage
+        with stage("data", "corpora to records: curate, tokenise, pack, account for every token"):
+            self._data()
+        with stage("base", "the base model: general text only"):
+            base = self._base()
+        with stage("pretrain", "continual pre-training at 15:1:4"):
+            pretrained = self._pretrain("pretrained", base, None)
+        with stage("pretrain_without_general", "the same without the general share, to see what is forgotten"):
+            forgetful = self._pretrain("pretrained_without_general", base, WITHOUT_GENERAL)
+        with stage("tune", "instruction tuning with LoRA"):
+            tuned = self._tune("tuned", pretrained)
+        with stage("tune_control", "the same tuning of the untouched base, as the control"):
+            control = self._tune("control", base)
+        with stage("exam", self.material.exam_name):
+            exams = {name: self.material.exam(load(str(path))) for name, path in (("control", control), ("tuned", tuned))}
+        with stage("perplexity", "general text before and after"):
+            models = {"before": base, "after_with_general": pretrained, "after_without_general": forgetful}
+            general = {name: self._general_perplexity(path) for name, path in models.items()}
+        with stage("export", "export to Hugging Face"):
+            to_hf(tuned, self.output / "export", merge_lora=True)
+        return Findings(exams, general, self.clock.seconds)
+
+    def _data(self) -> None:
+        m = self.material
+        general = tuple(source for source in m.texts if source.domain == "general")
+        builds = {
+            "mixture": DataBuild(m.texts, str(m.tokenizer), m.seq_len, rates=RATES, heldout_fraction=m.heldout_fraction),
+            "tuning": DataBuild(
+                (m.conversations,), str(m.tokenizer), m.seq_len, rates=None, heldout_fraction=0.0, chat_template=TEMPLATE
+            ),
+        }
+        if m.base.stage is not None:
+            builds["general"] = DataBuild(
+                general, str(m.tokenizer), m.seq_len, rates=None, heldout_fraction=m.heldout_fraction
+            )
+        for name, one in builds.items():
+            manifest = build(one, m.corpora, self.output / "data" / name)
+            for ledger in manifest.sources:
+                tokens = ledger.train.kept.tokens
+                self.clock.show(f"{name}: {ledger.name} {ledger.train.kept.documents} documents, {tokens} tokens")
+
+    def _base(self) -> Path:
+        base = self.material.base
+        if base.stage is None:
+            assert base.directory is not None
+            return base.directory
+        return self._train("base", "general", base.stage, None)
+
+    def _pretrain(self, name: str, base: Path, rates: Mapping[str, float] | None) -> Path:
+        return self._train(name, "mixture", self.material.pretrain, base, rates=rates)
+
+    def _tune(self, name: str, base: Path) -> Path:
+        return self._train(name, "tuning", self.material.tune, base, lora=self.material.lora)
+
+    def _train(self, name: str, data: str, stage: Stage, start: Path | None, **changes: Any) -> Path:
+        run = Run(
+            model_dir=str(self.output / "runs" / name),
+            data_dir=str(self.output / "data" / data),
+            init_from=None if start is None else str(start),
+            model=self.material.base.config if start is None else None,
+            train_steps=stage.steps,
+            batch_size=stage.batch_size,
+            seq_len=self.material.seq_len,
+            optimizer=stage.optimizer,
+            dtype="float32",
+            frozen_dtype="float32",
+            seed=self.seed,
+            keep_last=1,
+            save_every=max(1, stage.steps // 2),
+            heldout_every=max(1, stage.steps // 10),
+            log_every=max(1, stage.steps // 20),
+        )
+        train(dataclasses.replace(run, **changes), show=self.clock.show)
+        gc.collect()  # the stage's arrays, before the next stage's
+        return Path(run.model_dir)
+
+    def _general_perplexity(self, model: Path) -> float:
+        return perplexity(load(str(model)), self.output / "data" / "mixture")["general"].value
+
+
+def summarise(material: Material, findings: Findings, output: Path) -> dict[str, Any]:
+    """What summary.json holds: the findings, and where the export and the report are."""
+    by_likelihood = {name: exam["likelihood"] for name, exam in findings.exams.items()}
+    return {
+        "material": material.title,
+        "exam": material.exam_name,
+        "closed_book_accuracy": {
+            "base": by_likelihood["control"].value,
+            "pretrained_and_tuned": by_likelihood["tuned"].value,
+            "chance": material.chance,
+            "questions": material.questions,
+        },
+        "exams": {
+            name: {way: estimate.to_json() for way, estimate in exam.items()} for name, exam in findings.exams.items()
+        },
+        "general_perplexity": dict(findings.general_perplexity),
+        "seconds": dict(findings.seconds),
+        "notes": list(material.notes),
+        "export": str(output / "export"),
+        "report": str(output / "report.html"),
+    }
