@@ -39,6 +39,7 @@ for params in opened[:2]:
 for params in opened:
     for got, want in zip(jax.tree.leaves(params), jax.tree.leaves(plain), strict=True):
         np.testing.assert_array_equal(np.asarray(got), np.asarray(want))
+assert not {"torch", "transformers"} & set(sys.modules)  # neither is needed for safetensors
 """
 
 

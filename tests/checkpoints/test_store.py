@@ -88,6 +88,14 @@ def test_an_asynchronous_save_keeps_the_values_it_was_given_when_they_are_donate
     np.testing.assert_array_equal(got["embedder"]["embedding"], want)
 
 
+def test_a_step_that_is_there_stays_as_it_is(tmp_path):
+    with RunStore(tmp_path) as store:
+        for seed in (0, 1):  # the second comes while the first may still be written
+            store.save(3, tree(seed), None, CARD)
+        store.wait()
+        assert_same_bits(store.restore(3, abstract(tree()))[0], tree())
+
+
 def test_keep_last_and_keep_every_say_which_steps_stay(tmp_path):
     with RunStore(tmp_path, keep_last=2, keep_every=20) as store:
         for step in range(5, 60, 5):
