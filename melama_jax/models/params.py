@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from melama_jax.kernels.reference import causal_attention
 from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.models.llama import Llama
 
@@ -27,10 +28,18 @@ def unflatten(flat: dict[Path, Any]) -> Params:
     return traverse_util.unflatten_dict(flat)
 
 
+def random_params(model: Llama, key: jax.Array) -> Params:
+    """Random parameters, each boxed with its logical axis names.
+
+    Attention has none, so the plain one serves: the model's own may be bound to a mesh that one row cannot fill.
+    """
+    tokens = jnp.zeros((1, 8), jnp.int32)
+    return model.clone(attention=causal_attention).init(key, tokens, tokens)["params"]
+
+
 def boxed_param_shapes(model: Llama) -> Params:
     """The parameter tree as jax.ShapeDtypeStruct, each boxed with its logical axis names."""
-    tokens = jnp.zeros((1, 8), jnp.int32)
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), tokens, tokens))["params"]
+    return jax.eval_shape(lambda: random_params(model, jax.random.key(0)))
 
 
 def param_shapes(config: LlamaConfig, lora: LoraConfig | None = None) -> Params:

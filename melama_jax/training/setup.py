@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from melama_jax.errors import InputError
 from melama_jax.models import lora
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.llama import Llama
-from melama_jax.models.params import Params, boxed_param_shapes, flatten, unflatten
+from melama_jax.models.params import Params, boxed_param_shapes, flatten, random_params, unflatten
 from melama_jax.partitioning.mesh import make_mesh
 from melama_jax.partitioning.rules import param_shardings, replicated
 from melama_jax.training.attention import bind_attention
@@ -39,13 +39,19 @@ class Setup:
     shapes: Params
 
 
-def set_up(run: Run, config: LlamaConfig) -> Setup:
-    """The model of a run on the run's mesh. InputError where run, model and devices do not go together."""
+def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) -> Setup:
+    """The model of a run on the run's mesh. InputError where run, model and devices do not go together.
+
+    Args:
+        run: what the run is told.
+        config: its model.
+        devices: jax.Devices to lay the mesh over; None takes those here, planning gives those of a slice.
+    """
     if run.seq_len > config.max_seq_len:
         raise InputError(
             "SEQ_LEN", str(run.seq_len), f"at most the model's max_seq_len = {config.max_seq_len}"
         )
-    mesh = make_mesh(run.mesh)
+    mesh = make_mesh(run.mesh, devices)
     rows = mesh.shape["slice"] * mesh.shape["data"] * mesh.shape["fsdp"]
     if run.batch_size % (rows * run.micro_batches):
         raise InputError(
@@ -82,8 +88,7 @@ def init_params(setup: Setup, seed: int, only: Callable[[tuple[str, ...]], bool]
     wanted = {path: shape for path, shape in flatten(setup.shapes).items() if only(path)}
 
     def init() -> Params:
-        tokens = jnp.zeros((1, 8), jnp.int32)
-        made = flatten(nn.unbox(setup.model.init(jax.random.key(seed), tokens, tokens)["params"]))
+        made = flatten(nn.unbox(random_params(setup.model, jax.random.key(seed))))
         return unflatten({path: made[path].astype(shape.dtype) for path, shape in wanted.items()})
 
     shardings = unflatten({path: shape.sharding for path, shape in wanted.items()})

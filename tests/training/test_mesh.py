@@ -1,0 +1,38 @@
+"""Making a run's first state on a mesh of four devices, in the ways a mesh can be cut."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import flax.linen as nn, jax, numpy as np
+from melama_jax.models.config import LlamaConfig
+from melama_jax.partitioning.mesh import MeshShape
+from melama_jax.partitioning.rules import RULES
+from melama_jax.training.config import Run
+from melama_jax.training.optimizer import make_optimizer
+from melama_jax.training.setup import initial_state, set_up
+
+def first_weights(devices, **axes):
+    run = Run("model", "data", 10, 8, 64, LlamaConfig(64, 32, 48, 2, 4, 2, 8, 64), mesh=MeshShape(**axes))
+    setup = set_up(run, run.model, jax.devices()[:devices])
+    with setup.mesh, nn.logical_axis_rules(RULES):
+        state = initial_state(setup, run, make_optimizer(run.optimizer, 10), None)
+    assert len(state.params["lm_head"]["kernel"].sharding.device_set) == devices
+    return jax.tree.map(np.asarray, state.params)
+
+whole = first_weights(1)
+for axes in ({}, {"data": 2}, {"tensor": 2}, {"sequence": 2}):
+    jax.tree.map(np.testing.assert_array_equal, first_weights(4, **axes), whole)
+print("equal")
+"""
+
+
+def test_every_mesh_starts_from_the_same_weights():
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]
