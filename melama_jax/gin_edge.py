@@ -51,9 +51,10 @@ def load_run(arguments: GinArguments) -> tuple[Run, str]:
 def load_data_build(arguments: GinArguments) -> tuple[Any, str]:
     """(the DataBuild that gin files and bindings describe, the gin text that makes it again)."""
     from melama_jax.corpora.source import Source
-    from melama_jax.packing.build import DataBuild
+    from melama_jax.curation.curate import Curation
+    from melama_jax.packing.config import DataBuild
 
-    return _load(arguments, DataBuild, (DataBuild, Source))
+    return _load(arguments, DataBuild, (DataBuild, Source, Curation))
 
 
 def config_folders() -> tuple[Path, ...]:

@@ -35,7 +35,8 @@ def global_batch(loader: Loader, step: int, sharding: jax.sharding.Sharding) -> 
 def place(batch: Batch, sharding: jax.sharding.Sharding) -> dict[str, jax.Array]:
     """A batch that every process holds whole, laid out by `sharding`."""
     return {
-        name: jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__) for name, rows in batch.items()
+        name: jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
+        for name, rows in batch.items()
     }
 
 

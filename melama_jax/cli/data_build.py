@@ -1,0 +1,68 @@
+"""melama data build: corpora to records and a manifest, as gin files say."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import time
+
+from melama_jax.cli.gin_flags import add_gin_arguments, gin_arguments
+
+HELP = "read, curate, tokenise and pack corpora into a data folder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the action's flags."""
+    add_gin_arguments(parser)
+    parser.add_argument(
+        "--input", required=True, metavar="DIR", help="the folder the sources' patterns are below"
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="a new folder for records and manifest"
+    )
+    parser.add_argument(
+        "--runner",
+        default="DirectRunner",
+        help="the Beam runner: DirectRunner (this machine), DataflowRunner, ...",
+    )
+    parser.add_argument(
+        "--runner_options",
+        default="",
+        metavar="'FLAGS'",
+        help="Beam's flags, such as '--direct_num_workers=8'",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Builds and prints the ledger."""
+    if not args.debug:
+        logging.disable(logging.ERROR)  # Beam's own tracebacks: an error is one line here
+    try:
+        return _build(args)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _build(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from melama_jax.gin_edge import load_data_build
+    from melama_jax.loading.inspection import ledger_tables
+    from melama_jax.packing.build import build
+
+    data_build, _ = load_data_build(gin_arguments(args))
+    console = Console(stderr=True)
+    names = ", ".join(source.name for source in data_build.sources)
+    start = time.monotonic()
+    with console.status(f"reading and packing {names} ..."):
+        if not console.is_terminal:
+            console.print(f"reading and packing {names} ...", soft_wrap=True)
+        manifest = build(data_build, args.input, args.output, args.runner, shlex.split(args.runner_options))
+    output = Console(width=None if console.is_terminal else 120)
+    for table in ledger_tables(manifest):
+        output.print(table)
+    print(
+        f"done: {args.output}, in {time.monotonic() - start:.0f} s; manifest {manifest.content_sha256()[:16]}"
+    )
+    return 0

@@ -1,0 +1,48 @@
+"""melama data inspect: the ledger of a data folder, or one sample with each token by whether it is trained on."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "show a data folder's ledger, or one sample with what is trained on in colour"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the action's flags."""
+    parser.add_argument(
+        "path", metavar="PATH", help="a data folder, its manifest.json, or one .array_record of it"
+    )
+    parser.add_argument(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="show the N-th sample, from 0 (instruction data and shards: 0)",
+    )
+    parser.add_argument("--plain", action="store_true", help="[trained]...[/trained] in place of colours")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the ledger and, where asked for or where there are conversations, a sample."""
+    from rich.console import Console
+
+    from melama_jax.loading.inspection import find_data, ledger_tables, read_sample
+    from melama_jax.records.manifest import Manifest
+
+    data_dir, shard = find_data(args.path)
+    manifest = Manifest.read(data_dir)
+    console = Console()
+    if args.sample is None and shard is None:
+        for table in ledger_tables(manifest):
+            Console(width=None if console.is_terminal else 120).print(table)
+    if args.sample is None and shard is None and manifest.chat_template is None:
+        return 0
+    sample = read_sample(data_dir, shard, args.sample or 0)
+    documents = ", ".join(sample.documents)
+    print(f"{sample.source}: {documents}; {sample.trained:,} of {sample.tokens:,} tokens trained on\n")
+    for text, trained in sample.pieces:
+        marks = ("[trained]", "[/trained]") if args.plain else ("\x1b[32m", "\x1b[0m")
+        dim = ("", "") if args.plain else ("\x1b[2m", "\x1b[0m")
+        start, end = marks if trained else dim
+        print(f"{start}{text}{end}", end="")
+    print()
+    return 0

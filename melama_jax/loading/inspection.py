@@ -1,0 +1,178 @@
+"""A data folder for people: its ledger as tables, and one sample with what is trained on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from melama_jax.errors import InputError
+from melama_jax.loading.pools import read_records
+from melama_jax.records.manifest import FILE_NAME, Manifest, Shard, Share, split_document_id
+from melama_jax.records.record import Record
+from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
+
+END_OF_TEXT = "⟨end of text⟩"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One segment of a record.
+
+    Args:
+        source, documents: where it comes from; several documents only in `paper` packing.
+        tokens, trained: how many it has, and how many of them weigh in the loss.
+        pieces: (text, whether its tokens are trained on), in order; end-of-text shows as END_OF_TEXT.
+    """
+
+    source: str
+    documents: tuple[str, ...]
+    tokens: int
+    trained: int
+    pieces: tuple[tuple[str, bool], ...]
+
+
+def find_data(path: str | Path) -> tuple[Path, str | None]:
+    """(the data folder, the shard within it or None) for a data folder, its manifest, or one of its shards."""
+    path = Path(path)
+    if path.is_dir():
+        return path, None
+    if not path.exists():
+        raise InputError(path, "no such file or folder", "a data folder, or a file in it")
+    if path.name == FILE_NAME:
+        return path.parent, None
+    folder = path.absolute().parent.parent
+    if path.suffix != ".array_record" or not (folder / FILE_NAME).is_file():
+        raise InputError(path, "no part of a data folder", f"{FILE_NAME} or a shard below it")
+    return folder, path.absolute().relative_to(folder).as_posix()
+
+
+def read_sample(data_dir: Path, shard: str | None, number: int) -> Sample:
+    """The segment `number`, counted from 0 over the training records (or one shard), in their order on disk."""
+    manifest = Manifest.read(data_dir)
+    tokenizer = load_tokenizer(data_dir / "tokenizer")
+    left = number
+    for record in _records(data_dir, manifest, shard):
+        segments = int(record.segment_ids.max(initial=0))
+        if 0 <= left < segments:
+            return _sample(data_dir, manifest, tokenizer, record, left)
+        left -= segments
+    raise InputError("--sample", str(number), f"a number from 0 to {number - left - 1}")
+
+
+def ledger_tables(manifest: Manifest) -> list[Table]:
+    """The manifest's accounts: the mixture, the documents, the tokens."""
+    return [_mixture_table(manifest), _documents_table(manifest), _tokens_table(manifest)]
+
+
+def _records(data_dir: Path, manifest: Manifest, shard: str | None) -> Iterator[Record]:
+    for source in manifest.sources:
+        for split in (source.train, source.heldout) if shard else (source.train,):
+            for one in split.shards:
+                if shard in (None, one.path):
+                    yield from _all(data_dir, one)
+
+
+def _all(data_dir: Path, shard: Shard) -> Iterator[Record]:
+    records = read_records(data_dir, [shard])
+    return (records[i] for i in range(len(records)))
+
+
+def _sample(data_dir: Path, manifest: Manifest, tokenizer: Tokenizer, record: Record, segment: int) -> Sample:
+    mine = record.segment_ids == segment + 1
+    one = (
+        manifest.packing == "paper" and int(record.segment_ids.max()) == 1
+    )  # its documents share the segment
+    numbers = record.document_ids if one else record.document_ids[segment : segment + 1]
+    places = [split_document_id(int(number)) for number in numbers]
+    source = manifest.sources[places[0][0]].name
+    trained = record.weights[mine] > 0
+    return Sample(
+        source=source,
+        documents=tuple(_document_name(data_dir, source, line) for _, line in places),
+        tokens=int(mine.sum()),
+        trained=int(trained.sum()),
+        pieces=tuple(_pieces(record.tokens[mine].tolist(), trained.tolist(), tokenizer)),
+    )
+
+
+def _document_name(data_dir: Path, source: str, line: int) -> str:
+    with (data_dir / "documents" / f"{source}.txt").open(encoding="utf-8") as lines:
+        return next(itertools.islice(lines, line, None)).rstrip("\n")
+
+
+def _pieces(ids: list[int], trained: list[bool], tokenizer: Tokenizer) -> Iterator[tuple[str, bool]]:
+    """Runs of tokens alike in being trained on."""
+    decoded = _decode_runs(ids, trained, tokenizer)
+    for on, run in itertools.groupby(decoded, key=lambda piece: piece[1]):
+        yield "".join(text for text, _ in run), on
+
+
+def _decode_runs(ids: list[int], trained: list[bool], tokenizer: Tokenizer) -> Iterator[tuple[str, bool]]:
+    """Each text is decoded from where it starts, after an end-of-text, so that runs keep their first space."""
+    start = done = 0
+    for i, (token, on) in enumerate(zip(ids, trained, strict=True)):
+        end = token == tokenizer.eos_id
+        if end or i + 1 == len(ids) or trained[i + 1] != on:
+            before = len(tokenizer.decode(ids[start:done]))
+            yield tokenizer.decode(ids[start : i + 1 - end])[before:], on
+            done = i + 1
+        if end:
+            yield END_OF_TEXT, on
+            start = done
+
+
+def _mixture_table(manifest: Manifest) -> Table:
+    mixture = manifest.mixture
+    table = _table(
+        f"Mixture: {mixture.records:,} records of {manifest.seq_len:,}, {mixture.tokens:,.0f} tokens",
+        left=["domain / source"],
+        right=["asked %", "delivered %", "tokens", "records", "epochs"],
+    )
+
+    def row(name: str, share: Share, style: str) -> None:
+        numbers = (f"{100 * share.asked:.2f}", f"{100 * share.delivered:.2f}", f"{share.tokens:,.0f}")
+        table.add_row(name, *numbers, f"{share.records:,.0f}", f"{share.epochs:.2f}", style=style)
+
+    for domain, share in mixture.domains.items():
+        row(domain, share, "bold")
+        for source in manifest.sources:
+            if source.domain == domain:
+                row(f"  {source.name}", mixture.sources[source.name], "")
+    return table
+
+
+def _documents_table(manifest: Manifest) -> Table:
+    table = _table("Documents", left=["source", "licence"], right=["read", "trained on", "held out"])
+    table.add_column("dropped")
+    for source in manifest.sources:
+        dropped = ", ".join(f"{rule} {count.documents:,}" for rule, count in source.dropped.items())
+        counts = (source.read, source.train.kept, source.heldout.kept)
+        table.add_row(
+            source.name, source.licence, *(f"{count.documents:,}" for count in counts), dropped or "0"
+        )
+    return table
+
+
+def _tokens_table(manifest: Manifest) -> Table:
+    title = "Tokens: read = dropped + train + held out; what is in the loss has a weight"
+    columns = ["read", "dropped", "train", "in the loss", "padding", "held out", "padding"]
+    table = _table(title, left=["source"], right=columns)
+    for source in manifest.sources:
+        train, held = source.train, source.heldout
+        dropped = sum(count.tokens for count in source.dropped.values())
+        numbers = (source.read.tokens, dropped, train.kept.tokens, train.trained_tokens, train.padding)
+        table.add_row(source.name, *(f"{n:,}" for n in (*numbers, held.kept.tokens, held.padding)))
+    return table
+
+
+def _table(title: str, left: list[str], right: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in left:
+        table.add_column(column)
+    for column in right:
+        table.add_column(column, justify="right")
+    return table
