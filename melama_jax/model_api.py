@@ -142,7 +142,10 @@ class Model:
 
     def _split(self, prefix: str, continuation: str) -> tuple[list[int], list[int]]:
         ids, spans = self.tokenizer.encode_with_offsets(prefix + continuation)
-        border = next((place for place, (_, end) in enumerate(spans) if end > len(prefix)), len(ids))
+        border = 0  # without a prefix all is continuation, a dummy prefix that spans nothing included
+        if prefix:
+            ends = [end for _, end in spans]
+            border = next((place for place, end in enumerate(ends) if end > len(prefix)), len(ids))
         return self._start + ids[:border], ids[border:]
 
     def _new_text(self, before: list[int], new: list[int]) -> str:

@@ -191,6 +191,8 @@ def _options_of(where: str, text: str | None) -> dict[str, str]:
         raise InputError(f"{where} options", f"{len(text or '')} characters", expected)
     try:
         listed = ast.literal_eval(text)
+        if not isinstance(listed, list) or not listed:
+            raise TypeError("no list")
         return {option["key"]: option["value"] for option in listed}
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise InputError(f"{where} options", repr(text[:40]), expected) from error

@@ -10,6 +10,7 @@ from melama_jax.evaluation.strict import read_answer
 from melama_jax.evaluation.tasks import Kind
 
 Scorer = Literal["strict", "paper"]
+SCORERS: tuple[Scorer, ...] = get_args(Scorer)
 
 
 def parse(
@@ -31,7 +32,7 @@ def parse(
         return read_answer(text, labels, options)
     if scorer == "paper":
         return paper_label(text, labels, ignore_case=kind == "word")
-    raise InputError("--scorer", repr(scorer), " or ".join(get_args(Scorer)))
+    raise InputError("--scorer", repr(scorer), " or ".join(SCORERS))
 
 
 def paper_label(text: str, labels: Sequence[str], ignore_case: bool) -> str | None:

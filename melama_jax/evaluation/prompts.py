@@ -7,7 +7,7 @@ Me-LLaMA group (github.com/BIDS-Xu-Lab/Biomedical-NLP-Benchmarks).
 from __future__ import annotations
 
 import dataclasses
-import random
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,22 +80,20 @@ def read_templates(path: str | Path | None, tasks: Sequence[Task]) -> dict[str, 
 
 def build_prompt(task: Task, template: Template, row: Row, examples: Sequence[Row] = ()) -> str:
     """The whole prompt of a row; it ends where the answer starts."""
-    blocks = [_fill(template.instruction, labels=_listed(task.labels(row)))]
+    blocks = [_fill(template.instruction, labels=_listed(task.labels(row.choices)))]
     for example in examples:
-        blocks.append(f"{_question(task, template, example)} {task.labels(example)[example.gold]}")
+        blocks.append(f"{_question(task, template, example)} {task.labels(example.choices)[example.gold]}")
     blocks.append(_question(task, template, row))
     return "\n\n".join(block for block in blocks if block)
 
 
-def choose_examples(pool: Sequence[Row], row: Row, shots: int, seed: int) -> list[Row]:
-    """The same `shots` examples for every row, drawn by seed; one that is the question itself is passed over.
+def choose_examples(pool: Sequence[Row], row: Row, shots: int) -> list[Row]:
+    """The first `shots` rows of the pool that are not the question itself, by id or by words.
 
     Raises:
         InputError: the pool has too few.
     """
-    order = list(pool)
-    random.Random(f"examples/{seed}").shuffle(order)
-    chosen = [other for other in order if not _same(other, row)][:shots]
+    chosen = list(itertools.islice((other for other in pool if not _same(other, row)), shots))
     if len(chosen) < shots:
         raise InputError("--shots", str(shots), f"at most the {len(chosen)} training questions there are")
     return chosen
@@ -108,7 +106,7 @@ def _same(one: Row, other: Row) -> bool:
 def _question(task: Task, template: Template, row: Row) -> str:
     lines = [_fill(template.context, context=row.context)] if row.context else []
     lines.append(_fill(template.query, query=row.query))
-    for label, text in zip(task.labels(row), task.options(row), strict=False):
+    for label, text in zip(task.labels(row.choices), task.options(row.choices), strict=False):
         lines.append(_fill(template.option, label=label, text=text))
     return "\n".join([*lines, template.answer])
 

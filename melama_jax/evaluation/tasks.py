@@ -6,12 +6,13 @@ and, where its answers are of a new kind, that kind's parser (parse.py) and metr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from melama_jax.errors import InputError
 from melama_jax.evaluation.prompts import Template
-from melama_jax.evaluation.rows import Row, letter
+from melama_jax.evaluation.rows import letter
 
 Kind = Literal["letter", "word"]
 
@@ -24,9 +25,9 @@ class Task:
         name: of its files, TASK.jsonl and TASK.train.jsonl, and in metrics.json.
         title: as pages write it.
         kind: how an answer is given: by the choice's letter, or by the choice's own word.
+        choices: the words, or as many letters as rows have choices; read where a file of predictions has none.
         template: how a row is asked.
         metrics: names of metrics.METRICS.
-        max_new_tokens: room for the answer; the paper's evaluation gives 256 everywhere.
         cut: the end a question without `context` may be shortened at: where the task's text stands, not its
             question. Clinical vignettes ask at their end, so they lose their start.
     """
@@ -34,20 +35,20 @@ class Task:
     name: str
     title: str
     kind: Kind
+    choices: tuple[str, ...]
     template: Template
     metrics: tuple[str, ...] = ("accuracy", "macro_f1")
-    max_new_tokens: int = 256
     cut: Literal["start", "end"] = "start"
 
-    def labels(self, row: Row) -> tuple[str, ...]:
+    def labels(self, choices: Sequence[str]) -> tuple[str, ...]:
         """What the model may answer, one a choice: ("A", "B", "C", "D"), ("yes", "no", "maybe")."""
         if self.kind == "letter":
-            return tuple(letter(index) for index in range(len(row.choices)))
-        return row.choices
+            return tuple(letter(index) for index in range(len(choices)))
+        return tuple(choices)
 
-    def options(self, row: Row) -> tuple[str, ...]:
-        """The choices a prompt lists under their letters; none where the query lists them already."""
-        return row.choices if self.kind == "letter" and row.choices != self.labels(row) else ()
+    def options(self, choices: Sequence[str]) -> tuple[str, ...]:
+        """The choices that stand under letters; none where they are letters, listed in the query itself."""
+        return tuple(choices) if self.kind == "letter" and tuple(choices) != self.labels(choices) else ()
 
 
 _PUBMEDQA = Template(
@@ -71,10 +72,16 @@ def _exam(exam: str) -> Template:
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("pubmedqa", "PubMedQA", "word", _PUBMEDQA, cut="end"),
-        Task("medqa", "MedQA", "letter", _exam("a medical licensing examination")),
-        Task("medqa_4", "MedQA, four options", "letter", _exam("a medical licensing examination")),
-        Task("medmcqa", "MedMCQA", "letter", _exam("a medical entrance examination")),
+        Task("pubmedqa", "PubMedQA", "word", ("yes", "no", "maybe"), _PUBMEDQA, cut="end"),
+        Task("medqa", "MedQA", "letter", tuple("ABCDE"), _exam("a medical licensing examination")),
+        Task(
+            "medqa_4",
+            "MedQA, four options",
+            "letter",
+            tuple("ABCD"),
+            _exam("a medical licensing examination"),
+        ),
+        Task("medmcqa", "MedMCQA", "letter", tuple("ABCD"), _exam("a medical entrance examination")),
     )
 }
 

@@ -1,0 +1,82 @@
+"""melama eval: ask a model the questions of MIBE and score its answers."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "score a model on PubMedQA, MedQA and MedMCQA, with the prompts it was asked"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's flags."""
+    parser.add_argument("--model", required=True, metavar="DIR", help="run folder or Hugging Face folder")
+    parser.add_argument(
+        "--data", required=True, metavar="DIR", help="folder with TASK.jsonl, as `melama data mibe` makes it"
+    )
+    parser.add_argument(
+        "--tasks", required=True, metavar="A,B|all", help="tasks; all: those whose file is there"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="new folder for the results")
+    parser.add_argument(
+        "--shots", type=int, default=0, metavar="N", help="examples before each question; default 0"
+    )
+    parser.add_argument(
+        "--scorer", choices=("strict", "paper"), default="strict", help="how answers are read; default strict"
+    )
+    parser.add_argument(
+        "--by",
+        choices=("generation", "likelihood"),
+        default="generation",
+        help="read what the model writes, or take the likeliest label; default generation",
+    )
+    parser.add_argument(
+        "--max-examples", type=int, metavar="N", help="only the first N questions of each task"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="room for an answer; default 256 at most"
+    )
+    parser.add_argument("--prompts", metavar="FILE", help="JSON with other wording: {task: {piece: text}}")
+    parser.add_argument("--no-chat", action="store_true", help="leave the checkpoint's chat template out")
+    parser.add_argument(
+        "--heldout", metavar="DIR", help="data folder: perplexity on its held-out text, by domain"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the choice of examples; default 0"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates, prints a table, says where the report is."""
+    from melama_jax.evaluation.results import Settings
+    from melama_jax.evaluation.runner import evaluate
+    from melama_jax.evaluation.show import progress_shown, table
+    from melama_jax.files import require_empty_dir
+    from melama_jax.model_api import load
+
+    settings = Settings(
+        shots=args.shots,
+        scorer=args.scorer,
+        by=args.by,
+        max_examples=args.max_examples,
+        max_new_tokens=args.max_new_tokens,
+        chat=False if args.no_chat else None,
+        seed=args.seed,
+    )
+    require_empty_dir(args.output)
+    with progress_shown() as progress:
+        result = evaluate(
+            load(args.model),
+            args.data,
+            args.tasks.split(","),
+            settings,
+            prompts=args.prompts,
+            heldout=args.heldout,
+            output=args.output,
+            progress=progress,
+            name=args.model,
+        )
+    print(table(result.metrics))
+    for domain, found in result.perplexity.items():
+        print(f"perplexity on held-out {domain} text: {found.value:.2f} ({found.tokens:,} tokens)")
+    print(f"wrote {args.output}/report.html")
+    return 0

@@ -1,0 +1,71 @@
+"""melama generate: a model continues a prompt, or every line typed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from melama_jax.errors import InputError
+
+HELP = "continue a prompt with a model; without --prompt, every line of standard input"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the verb's flags."""
+    parser.add_argument("--model", required=True, metavar="DIR", help="run folder or Hugging Face folder")
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="what to continue; without it, lines of standard input"
+    )
+    parser.add_argument(
+        "--chat", action="store_true", help="put the prompt into the checkpoint's chat template"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="default: 256, at most half of what the model holds"
+    )
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="default: 0, greedy")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sampling; default: 0")
+    parser.add_argument("--json", metavar="FILE", help="also write prompts and texts here")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the new text of each prompt."""
+    from melama_jax.files import write_json
+    from melama_jax.model_api import load
+
+    model = load(args.model)
+    new = args.max_new_tokens
+    if new is None:
+        new = min(256, model.config.max_seq_len // 2)
+    results = []
+    for prompt in [args.prompt] if args.prompt is not None else _lines():
+        (text,) = model.generate(
+            [prompt], max_new_tokens=new, temperature=args.temperature, seed=args.seed, chat=args.chat
+        )
+        print(text, flush=True)
+        results.append({"prompt": model.prompt_text(prompt, args.chat), "text": text})
+    if args.json:
+        settings = {
+            "max_new_tokens": new,
+            "temperature": args.temperature,
+            "seed": args.seed,
+            "chat": args.chat,
+        }
+        write_json(args.json, {"model": args.model, **settings, "results": results})
+    return 0
+
+
+def _lines() -> Iterator[str]:
+    """Standard input line by line, with a sign on a terminal that a line is awaited."""
+    terminal = sys.stdin.isatty()
+    while True:
+        if terminal:
+            print("> ", end="", file=sys.stderr, flush=True)
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError as error:
+            raise InputError("standard input", str(error), "UTF-8 text") from error
+        if not line:
+            return
+        if line.strip():
+            yield line.rstrip("\n")

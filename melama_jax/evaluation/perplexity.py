@@ -1,0 +1,74 @@
+"""Per-domain perplexity on the held-out records of a data folder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from melama_jax.errors import InputError
+from melama_jax.loading.loader import heldout_batches
+from melama_jax.model_api import Model
+from melama_jax.records.manifest import Manifest
+from melama_jax.training.heldout import make_loss_sum
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """How well a model foretells one domain's held-out tokens.
+
+    Args:
+        value: exp of the loss.
+        nats_per_token: the loss, sum(weight x nll) / sum(weight).
+        tokens: how many tokens were weighed.
+    """
+
+    value: float
+    nats_per_token: float
+    tokens: int
+
+
+def perplexity(model: Model, data_dir: str | Path, batch_size: int = 8) -> dict[str, Perplexity]:
+    """Domain -> perplexity, for every domain of the folder with held-out records.
+
+    Inputs are made as in training (training/loss.py): BOS and a shift within each segment, or the paper's packing
+    where the folder says so.
+
+    Raises:
+        InputError: no data folder, none held out, another tokenizer than the model's, or records longer than
+            the model.
+    """
+    manifest = Manifest.read(data_dir)
+    _check(model, manifest, Path(data_dir))
+    bos_id = None if manifest.packing == "paper" else manifest.bos_id
+    loss_sum = make_loss_sum(model.llama, bos_id)
+    found: dict[str, Perplexity] = {}
+    for domain in manifest.domains():
+        if not any(source.heldout.records for source in manifest.sources if source.domain == domain):
+            continue
+        nll = tokens = 0.0
+        for batch in heldout_batches(data_dir, domain, batch_size):
+            batch_nll, batch_tokens = loss_sum(model.params, {k: jnp.asarray(v) for k, v in batch.items()})
+            nll, tokens = nll + float(batch_nll), tokens + float(batch_tokens)
+        if tokens:
+            found[domain] = Perplexity(math.exp(nll / tokens), nll / tokens, round(tokens))
+    if not found:
+        raise InputError(data_dir, "no held-out records", "a folder built with heldout_fraction above 0")
+    return found
+
+
+def _check(model: Model, manifest: Manifest, data_dir: Path) -> None:
+    if manifest.seq_len > model.config.max_seq_len:
+        raise InputError(
+            data_dir,
+            f"records of {manifest.seq_len} tokens",
+            f"at most the model's {model.config.max_seq_len}",
+        )
+    for name, content in model.tokenizer.files().items():
+        stored = data_dir / "tokenizer" / name
+        if name in ("tokenizer.model", "tokenizer.json") and (
+            not stored.is_file() or stored.read_bytes() != content
+        ):
+            raise InputError(stored, "another tokenizer", "the model's own")

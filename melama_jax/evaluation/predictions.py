@@ -1,0 +1,105 @@
+"""Prediction: what a model said to one question; the files that hold them; their scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from melama_jax.errors import InputError
+from melama_jax.evaluation.metrics import METRICS, Estimate, Outcome
+from melama_jax.evaluation.parse import Scorer, parse
+from melama_jax.evaluation.tasks import Task, get_task
+from melama_jax.files import read_jsonl, write_text
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One line of predictions/TASK.jsonl.
+
+    Args:
+        id: the question's.
+        task: the task's name.
+        prompt: exactly the text the model continued.
+        text: what it wrote; chosen by likelihood, the chosen label.
+        parsed: the label read from the text, None where there was none to read.
+        gold: the right label.
+        choices: what the question offered, in label order.
+        shortened: whether something was left out of the prompt to fit the model.
+    """
+
+    id: str
+    task: str
+    prompt: str
+    text: str
+    parsed: str | None
+    gold: str
+    choices: tuple[str, ...]
+    shortened: bool = False
+
+
+def score_predictions(task: Task, predictions: Sequence[Prediction]) -> dict[str, Estimate]:
+    """Metric name -> estimate, for the metrics of the task."""
+    outcomes = [Outcome(prediction.gold, prediction.parsed) for prediction in predictions]
+    return {name: METRICS[name](outcomes) for name in task.metrics}
+
+
+def score(path: str | Path, task_name: str, scorer: Scorer = "strict") -> dict[str, Estimate]:
+    """Scores a file of predictions, ours or another program's, reading every answer anew.
+
+    Args:
+        path: JSON lines with `text` (what the model wrote) and `gold` (the right label, choice, or its index from
+            0), and where there are some `task` (lines of other tasks are passed over) and `choices`.
+        task_name: a name of tasks.TASKS.
+        scorer: how answers are read.
+
+    Raises:
+        InputError: an unknown task or scorer, no line of the task, a line without text or gold.
+    """
+    task = get_task(task_name)
+    predictions = [
+        _read(f"{path} line {number}", fields, task, scorer)
+        for number, fields in read_jsonl(path)
+        if fields.get("task", task.name) == task.name
+    ]
+    if not predictions:
+        raise InputError(path, f"no line of task {task.name}", "predictions of that task")
+    return score_predictions(task, predictions)
+
+
+def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
+    """Writes predictions/TASK.jsonl, whole or not at all."""
+    rows = [dataclasses.asdict(prediction) for prediction in predictions]
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _read(where: str, fields: dict[str, Any], task: Task, scorer: Scorer) -> Prediction:
+    text, choices = fields.get("text"), fields.get("choices", list(task.choices))
+    if not isinstance(text, str):
+        raise InputError(f"{where} text", repr(text)[:60], "the model's answer, a text")
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+        raise InputError(f"{where} choices", repr(choices)[:60], "a list of texts")
+    return Prediction(
+        id=str(fields.get("id", "")),
+        task=task.name,
+        prompt=str(fields.get("prompt", "")),
+        text=text,
+        parsed=parse(scorer, task.kind, text, task.labels(choices), task.options(choices)),
+        gold=_gold_label(where, fields.get("gold"), task, choices),
+        choices=tuple(choices),
+    )
+
+
+def _gold_label(where: str, gold: Any, task: Task, choices: Sequence[str]) -> str:
+    labels = task.labels(choices)
+    if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < len(labels):
+        return labels[gold]
+    said = str(gold).strip().casefold() if isinstance(gold, str) else None
+    for names in (labels, choices):
+        for label, name in zip(labels, names, strict=True):
+            if name.strip().casefold() == said:
+                return label
+    raise InputError(f"{where} gold", repr(gold)[:60], f"one of {', '.join(labels)}")

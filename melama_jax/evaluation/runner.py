@@ -1,0 +1,186 @@
+"""The evaluation: rows to prompts to answers to scores, and the folder that shows all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from melama_jax.errors import InputError
+from melama_jax.evaluation.fit import FittedPrompt, fit_prompt
+from melama_jax.evaluation.likelihood import likelihood_choice
+from melama_jax.evaluation.parse import parse
+from melama_jax.evaluation.perplexity import perplexity
+from melama_jax.evaluation.predictions import Prediction, score_predictions, write_predictions
+from melama_jax.evaluation.prompts import Template, choose_examples, read_templates
+from melama_jax.evaluation.report import write_report
+from melama_jax.evaluation.results import Evaluation, Progress, Settings
+from melama_jax.evaluation.rows import Row, read_rows
+from melama_jax.evaluation.tasks import TASKS, Task, get_task
+from melama_jax.files import new_dir, require_empty_dir, write_json
+from melama_jax.model_api import Model
+
+CHUNK = 64  # questions between two signs of progress
+PAPERS_NEW_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """A task with everything that is needed to ask it; `pool` is what examples come from, in their order."""
+
+    task: Task
+    template: Template
+    rows: list[Row]
+    pool: list[Row]
+
+
+def evaluate(
+    model: Model,
+    data_dir: str | Path,
+    tasks: Sequence[str],
+    settings: Settings | None = None,
+    prompts: str | Path | None = None,
+    heldout: str | Path | None = None,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    name: str = "",
+) -> Evaluation:
+    """Asks every question of every task and scores the answers.
+
+    Args:
+        model: the model asked.
+        data_dir: folder with TASK.jsonl and, for examples, TASK.train.jsonl (see rows.Row).
+        tasks: names of tasks.TASKS, or ["all"]: those whose file is there.
+        settings: how; None for the defaults.
+        prompts: JSON file {task: {piece: text}} that replaces wording.
+        heldout: data folder whose held-out records give a perplexity per domain.
+        output: new folder for metrics.json, settings.json, predictions/TASK.jsonl, report.html.
+        progress: told now and then how far a task is.
+        name: the model's, for the report.
+
+    Raises:
+        InputError: before any question is asked, for whatever is wrong with the input.
+    """
+    if output is not None:
+        require_empty_dir(output)
+    settings = _decide(settings or Settings(), model)
+    runs = load_runs(Path(data_dir), tasks, settings, prompts)
+    perplexities = perplexity(model, heldout) if heldout is not None else {}
+    predictions = {run.task.name: list(ask(model, run, settings, progress)) for run in runs}
+    result = Evaluation(
+        settings=settings,
+        templates={run.task.name: run.template for run in runs},
+        predictions=predictions,
+        metrics={run.task.name: score_predictions(run.task, predictions[run.task.name]) for run in runs},
+        perplexity=perplexities,
+    )
+    if output is not None:
+        write(result, output, name)
+    return result
+
+
+def load_runs(
+    data_dir: Path, tasks: Sequence[str], settings: Settings, prompts: str | Path | None
+) -> list[TaskRun]:
+    """Everything to be asked, read and checked; InputError where a file or a flag is wrong."""
+    if not data_dir.is_dir():
+        raise InputError(data_dir, "no such folder", "a folder with TASK.jsonl files")
+    names = (
+        [name for name in TASKS if (data_dir / f"{name}.jsonl").is_file()]
+        if list(tasks) == ["all"]
+        else tasks
+    )
+    if not names:
+        raise InputError(data_dir, "no TASK.jsonl", f"one of {', '.join(f'{name}.jsonl' for name in TASKS)}")
+    chosen = [get_task(name) for name in dict.fromkeys(names)]
+    templates = read_templates(prompts, chosen)
+    runs = []
+    for task in chosen:
+        rows = read_rows(data_dir / f"{task.name}.jsonl")[: settings.max_examples]
+        pool = read_rows(data_dir / f"{task.name}.train.jsonl") if settings.shots else []
+        random.Random(f"examples/{settings.seed}").shuffle(pool)
+        for row in rows:
+            choose_examples(pool, row, settings.shots)  # says at once if there are too few
+        runs.append(TaskRun(task, templates[task.name], rows, pool))
+    return runs
+
+
+def ask(
+    model: Model, run: TaskRun, settings: Settings, progress: Progress | None = None
+) -> Iterator[Prediction]:
+    """Puts a task's questions, in order, in chunks."""
+    for start in range(0, len(run.rows), CHUNK):
+        rows = run.rows[start : start + CHUNK]
+        prompts = [_fit(model, run, row, settings) for row in rows]
+        texts = _answers(model, run.task, rows, prompts, settings)
+        for row, prompt, text in zip(rows, prompts, texts, strict=True):
+            labels, options = run.task.labels(row.choices), run.task.options(row.choices)
+            yield Prediction(
+                id=row.id,
+                task=run.task.name,
+                prompt=model.prompt_text(prompt.text, bool(settings.chat)),
+                text=text,
+                parsed=parse(settings.scorer, run.task.kind, text, labels, options),
+                gold=labels[row.gold],
+                choices=row.choices,
+                shortened=prompt.shortened,
+            )
+        if progress is not None:
+            progress(run.task.name, start + len(rows), len(run.rows))
+
+
+def write(result: Evaluation, output: str | Path, name: str) -> None:
+    """The folder of an evaluation, there whole or not at all."""
+    with new_dir(output) as folder:
+        write_json(folder / "metrics.json", result.metrics_json())
+        settings = {"model": name, **dataclasses.asdict(result.settings)}
+        templates = {task: dataclasses.asdict(template) for task, template in result.templates.items()}
+        write_json(folder / "settings.json", {**settings, "prompts": templates})
+        if result.perplexity:
+            found = {domain: dataclasses.asdict(value) for domain, value in result.perplexity.items()}
+            write_json(folder / "perplexity.json", found)
+        for task, predictions in result.predictions.items():
+            write_predictions(folder / "predictions" / f"{task}.jsonl", predictions)
+        write_report(folder / "report.html", result, name)
+
+
+def _decide(settings: Settings, model: Model) -> Settings:
+    """Settings with what was left to the model decided."""
+    chat = model.card.chat_template is not None if settings.chat is None else settings.chat
+    if chat:
+        model.prompt_text("", chat=True)  # an InputError now where there is no template
+    new = settings.max_new_tokens or max(1, min(PAPERS_NEW_TOKENS, model.config.max_seq_len // 8))
+    return dataclasses.replace(settings, chat=chat, max_new_tokens=new)
+
+
+def _fit(model: Model, run: TaskRun, row: Row, settings: Settings) -> FittedPrompt:
+    examples = choose_examples(run.pool, row, settings.shots)
+    if settings.by == "generation":
+        room = model.config.max_seq_len - (settings.max_new_tokens or 0)
+    else:
+        labels = run.task.labels(row.choices)
+        room = model.config.max_seq_len - max(len(model.tokenizer.encode(f" {label}")) for label in labels)
+
+    def count(prompt: str) -> int:
+        return len(model.encode_prompt(prompt, bool(settings.chat)))
+
+    return fit_prompt(run.task, run.template, row, examples, room, count)
+
+
+def _answers(
+    model: Model, task: Task, rows: Sequence[Row], prompts: Sequence[FittedPrompt], settings: Settings
+) -> list[str]:
+    chat = bool(settings.chat)
+    if settings.by == "generation":
+        new = settings.max_new_tokens or 0
+        return model.generate([prompt.text for prompt in prompts], max_new_tokens=new, chat=chat)
+    labels = [task.labels(row.choices) for row in rows]
+    texts = [model.prompt_text(prompt.text, chat) for prompt in prompts]
+    questions = [
+        (text, [label if text[-1:].isspace() else f" {label}" for label in row])
+        for text, row in zip(texts, labels, strict=True)
+    ]
+    chosen = likelihood_choice(model, questions)
+    return [row[index] for row, index in zip(labels, chosen, strict=True)]

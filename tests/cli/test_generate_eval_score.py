@@ -1,0 +1,63 @@
+"""The verbs generate, eval, score and data mibe, as typed."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+
+import pytest
+
+from melama_jax.checkpoints.llama2c import from_llama2c
+from melama_jax.cli import data_mibe, eval, generate, score
+from melama_jax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def stories(shared, tmp_path_factory):
+    run = tmp_path_factory.mktemp("stories") / "run"
+    files = shared / "stories260K"
+    from_llama2c(files / "stories260K.bin", run, files / "tok512.model")
+    return run
+
+
+def call(verb, *argv):
+    parser = argparse.ArgumentParser()
+    verb.add_arguments(parser)
+    return verb.run(parser.parse_args([str(arg) for arg in argv]))
+
+
+def test_generate_prints_the_new_text(stories, tmp_path, capsys):
+    argv = ("--model", stories, "--max-new-tokens", 12, "--json", tmp_path / "out.json")
+    assert call(generate, *argv, "--prompt", "Once upon a time, there was a little") == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(" girl named Lily.")
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["results"] == [{"prompt": "Once upon a time, there was a little", "text": printed[:-1]}]
+
+
+def test_generate_reads_lines_where_no_prompt_is_given(stories, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Once upon a time, there was a little\n\nLily\n"))
+    assert call(generate, "--model", stories, "--max-new-tokens", 12) == 0
+    assert capsys.readouterr().out.startswith(" girl named Lily.")
+
+
+def test_generate_without_a_template_says_so(stories):
+    with pytest.raises(InputError, match="chat template"):
+        call(generate, "--model", stories, "--prompt", "x", "--chat")
+
+
+def test_from_the_owners_files_to_scores(shared, stories, tmp_path, capsys):
+    assert call(data_mibe, "--raw", shared / "pubmedqa", "--output", tmp_path / "mibe") == 0
+    assert "pubmedqa.jsonl: 250 questions" in capsys.readouterr().out
+    argv = ("--model", stories, "--data", tmp_path / "mibe", "--tasks", "all", "--output", tmp_path / "out")
+    assert call(eval, *argv, "--max-examples", 8, "--by", "likelihood") == 0
+    shown = capsys.readouterr()
+    assert "pubmedqa: 8/8" in shown.err
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["pubmedqa"]["accuracy"]
+    assert f"{found['value']:.3f}" in shown.out
+    assert found["n"] == found["shortened"] == 8, "abstracts are longer than 512 of this model's tokens"
+    predictions = tmp_path / "out" / "predictions" / "pubmedqa.jsonl"
+    assert call(score, "--predictions", predictions, "--task", "pubmedqa", "--json", tmp_path / "s.json") == 0
+    again = json.loads((tmp_path / "s.json").read_text())["pubmedqa"]["accuracy"]
+    assert again == {name: value for name, value in found.items() if name != "shortened"}

@@ -1,0 +1,56 @@
+"""The paper's reading, fault by fault, against the rule written out once more."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from melama_jax.errors import InputError
+from melama_jax.evaluation.parse import paper_label, parse
+
+LETTERS = ("A", "B", "C", "D")
+WORDS = ("yes", "no", "maybe")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "paper", "strict"),
+    [
+        ("letter", "Answer: C", "A", "C"),
+        ("letter", "the answer is c", None, "C"),
+        ("letter", "Both C and D", "B", None),
+        ("letter", " C\n", "C", "C"),
+        ("word", "unknown", "no", None),
+        ("word", "It cannot be said", "no", None),
+        ("word", "no, not yes", "yes", "no"),
+        ("word", "MAYBE", "maybe", "maybe"),
+        ("word", "", None, None),
+    ],
+)
+def test_known_faults_are_kept_by_paper_and_not_by_strict(kind, text, paper, strict):
+    labels = LETTERS if kind == "letter" else WORDS
+    assert parse("paper", kind, text, labels) == paper
+    assert parse("strict", kind, text, labels) == strict
+
+
+def released_rule(text, choices, lower_case):
+    """`Classification.process_results` of the released evaluation, retold."""
+    ini_result = text.strip()
+    if lower_case:
+        ini_result = ini_result.lower()
+    result = "missing"
+    for choice in reversed(choices):
+        if (choice.lower() if lower_case else choice) in ini_result:
+            result = choice
+    return None if result == "missing" else result
+
+
+@given(st.one_of(st.text(), st.text(alphabet="ABCDyesnomab ")), st.booleans())
+def test_paper_is_the_released_rule(text, words):
+    labels = WORDS if words else LETTERS
+    assert paper_label(text, labels, ignore_case=words) == released_rule(text, labels, words)
+
+
+def test_an_unknown_scorer_is_named():
+    with pytest.raises(InputError, match="--scorer"):
+        parse("lenient", "word", "yes", WORDS)  # pyright: ignore[reportArgumentType]
