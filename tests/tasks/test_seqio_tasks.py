@@ -1,0 +1,122 @@
+"""seqio reads the same texts as the build, token for token, and mixes them at the same rates."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections import Counter
+
+import pytest
+
+from melama_jax.corpora.source import Source, read_source
+from melama_jax.curation.curate import Curation
+from melama_jax.errors import InputError
+from melama_jax.packing.config import DataBuild
+from melama_jax.packing.encode import heldout_hash
+from melama_jax.text.sentencepiece_training import train_sentencepiece
+from melama_jax.text.tokenizer import load_tokenizer
+
+seqio = pytest.importorskip("seqio")
+from melama_jax.tasks.seqio_tasks import register, source_rates  # noqa: E402
+
+DOMAINS = {"papers": "biomedical", "abstracts": "biomedical", "notes": "clinical", "web": "general"}
+SEQ_LEN = 32
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A source per name, told apart by a word of its own in every place."""
+    root, rng = tmp_path_factory.mktemp("corpora"), random.Random(0)
+    texts = []
+    for name in DOMAINS:
+        rows = [" ".join([name] * rng.randint(3, 40)) + "\nend </s>" for _ in range(40)]
+        (root / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"text": text}) + "\n" for text in [*rows, "tiny"])
+        )
+        texts += rows
+    (root / "t.model").write_bytes(train_sentencepiece(texts, 300))
+    sources = [Source(name, domain, "jsonl", f"{name}.jsonl", "x") for name, domain in DOMAINS.items()]
+    table = DataBuild(
+        sources, str(root / "t.model"), SEQ_LEN, heldout_fraction=0.2, curation=Curation(min_characters=10)
+    )
+    return root, table
+
+
+@pytest.fixture(scope="module")
+def mixture(world):
+    root, table = world
+    return seqio.get_mixture_or_task(register(table, root, "test_melama"))
+
+
+def examples(task, split, **more):
+    dataset = task.get_dataset(None, split, shuffle=more.pop("shuffle", False), **more)
+    return dataset.as_numpy_iterator()
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_task_gives_every_kept_token_in_order(world, mixture, split):
+    root, table = world
+    tokenizer = load_tokenizer(table.tokenizer)
+    for source in table.sources:
+        found = [
+            row["targets"].tolist()
+            for row in examples(seqio.get_mixture_or_task(f"test_melama_{source.name}"), split)
+        ]
+        assert all(len(row) == SEQ_LEN for row in found[:-1])
+        expected = []
+        for document in read_source(source, root):
+            heldout = heldout_hash(source.name, document.id) < table.heldout_fraction
+            if document.text != "tiny" and heldout == (split == "validation"):
+                expected += [*tokenizer.encode(document.text), tokenizer.eos_id]
+        assert [token for row in found for token in row] == expected
+
+
+def test_the_mixture_delivers_15_1_4(world, mixture):
+    tokenizer = load_tokenizer(world[1].tokenizer)
+    marks = {}
+    for name, domain in DOMAINS.items():
+        others = {t for other in DOMAINS if other != name for t in tokenizer.encode(" ".join([other] * 9))}
+        marks[domain] = marks.get(domain, set()) | (set(tokenizer.encode(" ".join([name] * 9))) - others)
+    tokens = Counter()
+    stream = examples(mixture, "train", shuffle=True, seed=0, num_epochs=None)
+    for _ in range(4000):
+        targets = next(stream)["targets"].tolist()
+        domain = max(marks, key=lambda d: sum(token in marks[d] for token in targets))
+        tokens[domain] += len(targets)
+    # 4,000 draws: three standard errors are 0.021, 0.010 and 0.019
+    for domain, asked, error in (
+        ("biomedical", 0.75, 0.021),
+        ("clinical", 0.05, 0.010),
+        ("general", 0.20, 0.019),
+    ):
+        assert tokens[domain] / sum(tokens.values()) == pytest.approx(asked, abs=error)
+
+
+def test_rates_share_a_domain_evenly_or_by_what_a_build_counted(world):
+    from melama_jax.packing.build import build
+
+    root, table = world
+    assert source_rates(table, None) == [7.5, 7.5, 1, 4]
+    twice = dataclasses.replace(
+        table, sources=[dataclasses.replace(table.sources[0], repeat=3), *table.sources[1:]]
+    )
+    assert source_rates(twice, None) == [11.25, 3.75, 1, 4]
+    manifest = build(table, root, root / "data")
+    papers, abstracts, *rest = source_rates(table, manifest)
+    assert papers + abstracts == pytest.approx(15) and rest == [1, 4]
+    counted = [source.train.kept.tokens for source in manifest.sources]
+    assert papers / abstracts == pytest.approx(counted[0] / counted[1])
+    assert source_rates(dataclasses.replace(table, rates=None), manifest) == counted
+
+
+def test_what_seqio_cannot_read_is_bad_input(world, tmp_path):
+    root, table = world
+    chat = Source("chat", "general", "alpaca", "c.json", "x")
+    with pytest.raises(InputError, match="conversations"):
+        register(DataBuild([chat], table.tokenizer, 32, rates=None, chat_template="me_llama"), root, "a")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="SentencePiece"):
+        register(dataclasses.replace(table, tokenizer=str(tmp_path / "tokenizer.json")), root, "b")
+    with pytest.raises(InputError, match="no file matching"):
+        register(table, tmp_path, "c")
