@@ -166,7 +166,8 @@ class Demo:
             heldout_every=max(1, stage.steps // 10),
             log_every=max(1, stage.steps // 20),
         )
-        train(dataclasses.replace(run, **changes), show=self.clock.show)
+        if train(dataclasses.replace(run, **changes), show=self.clock.show).stopped_by:
+            raise KeyboardInterrupt  # a half-trained stage is nothing to go on from
         gc.collect()  # the stage's arrays, before the next stage's
         return Path(run.model_dir)
 
