@@ -47,6 +47,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} line {error.lineno}", error.msg, "valid JSON") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, nesting without end
+        raise InputError(path, str(error), "valid JSON") from error
 
 
 @contextlib.contextmanager
@@ -71,8 +73,8 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, An
                 raise InputError(
                     f"{path} line {number}", f"byte 0x{raw[error.start]:02x}", "UTF-8 text"
                 ) from error
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path} line {number}", error.msg, "one JSON object a line") from error
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path} line {number}", str(error), "one JSON object a line") from error
             if row is None:
                 continue
             if not isinstance(row, dict):

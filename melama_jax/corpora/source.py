@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melama_jax.corpora.conversations import CONVERSATION_READERS, Conversation
+from melama_jax.corpora.plain import UNITS
 from melama_jax.corpora.readers import READERS
 from melama_jax.errors import InputError
 from melama_jax.records.document import DOMAINS, Document
@@ -56,6 +57,8 @@ class Source:
         names = (*READERS, *CONVERSATION_READERS)
         if self.reader not in names:
             raise InputError(f"{where}: reader", repr(self.reader), f"one of {', '.join(names)}")
+        if self.unit not in UNITS:
+            raise InputError(f"{where}: unit", repr(self.unit), f"one of {', '.join(UNITS)}")
         if Path(self.pattern).is_absolute() or ".." in Path(self.pattern).parts:
             raise InputError(f"{where}: pattern", repr(self.pattern), "a glob inside the input folder")
         if self.repeat < 1 or self.shards < 1:

@@ -81,9 +81,9 @@ def heldout_batches(data_dir: str | Path, domain: str, batch_size: int) -> Itera
             f"one of {', '.join(manifest.domains())}, built with DataBuild.heldout_fraction above 0",
         )
     records = read_records(Path(data_dir), shards)
-    for start in range(0, len(records), batch_size):
-        rows = [records[i] for i in range(start, min(start + batch_size, len(records)))]
-        yield stack(rows, manifest.seq_len, batch_size)
+    starts = range(0, len(records), batch_size)
+    rows = ([records[i] for i in range(start, min(start + batch_size, len(records)))] for start in starts)
+    return (stack(some, manifest.seq_len, batch_size) for some in rows)
 
 
 def stack(records: Sequence[Record], seq_len: int, rows: int | None = None) -> Batch:

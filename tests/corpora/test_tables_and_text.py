@@ -94,6 +94,8 @@ BAD = {
     "not UTF-8 text": ("text", b"good\n\xff", "line 2.*0xff"),
     "not UTF-8 csv": ("csv", b"text\n\xff\n", "0xff"),
     "broken JSON": ("jsonl", b'{"text": "a"}\n{"text"\n', "line 2"),
+    "nesting without end": ("jsonl", b"[" * 200_000, "line 1.*recursion"),
+    "a number without end": ("json", b'[{"text": ' + b"9" * 5000 + b"}]", "digits"),
     "not an object": ("jsonl", b"[1]\n", "line 1"),
     "missing field": ("jsonl", b'{"txt": "a"}\n', "line 1.*no field 'text' among txt"),
     "wrong type": ("jsonl", b'{"text": 5}\n', "line 1 field 'text'.*int"),

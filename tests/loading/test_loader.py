@@ -154,7 +154,7 @@ def test_heldout_comes_once_in_order_filled_with_rows_of_no_weight(data_dir):
     last = batches[-1]
     assert (last["segment_ids"][rows % 4 or 4 :] == 0).all() and (last["weights"][rows % 4 or 4 :] == 0).all()
     with pytest.raises(InputError, match="held-out"):
-        next(heldout_batches(data_dir, "surgical", 4))
+        heldout_batches(data_dir, "surgical", 4)
 
 
 def test_damaged_data_folders_are_bad_input(data_dir, tmp_path):
