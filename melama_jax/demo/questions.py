@@ -1,0 +1,69 @@
+"""Questions about the invented facts: some to tune on, the others to ask with the book closed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from melama_jax.demo.facts import Fact, Facts
+
+WORDINGS: dict[str, tuple[str, ...]] = {
+    "drug": (
+        "Which drug is given first for {c}?",
+        "What is the first drug for {c}?",
+        "Which drug treats {c}?",
+    ),
+    "test": (
+        "Which test confirms {c}?",
+        "What is the best test for {c}?",
+        "Which test detects {c}?",
+    ),
+    "organ": (
+        "Which organ does {c} affect?",
+        "What organ is damaged by {c}?",
+        "Which organ suffers in {c}?",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question with a short answer.
+
+    Args:
+        id: unique among a world's questions.
+        query: the question, as put to the model.
+        answer: the value that is true.
+        choices: all values of the attribute, in one fixed order; the answer is among them.
+        fact: what it asks for.
+    """
+
+    id: str
+    query: str
+    answer: str
+    choices: tuple[str, ...]
+    fact: Fact
+
+
+def tuning_questions(seed: int, facts: Facts) -> list[Question]:
+    """Every tuned fact in every wording, in an order drawn from the seed."""
+    questions = [
+        _question(f"tuning-{number:04d}-{w}", fact, facts, wording)
+        for number, fact in enumerate(facts.tuned)
+        for w, wording in enumerate(WORDINGS[fact.attribute])
+    ]
+    random.Random(f"tuning/{seed}").shuffle(questions)
+    return questions
+
+
+def closed_book_questions(seed: int, facts: Facts) -> list[Question]:
+    """Every held-out fact once, in a wording drawn from the seed."""
+    rng = random.Random(f"closed_book/{seed}")
+    return [
+        _question(f"closed-book-{number:04d}", fact, facts, rng.choice(WORDINGS[fact.attribute]))
+        for number, fact in enumerate(facts.held_out)
+    ]
+
+
+def _question(id: str, fact: Fact, facts: Facts, wording: str) -> Question:
+    return Question(id, wording.format(c=fact.condition), fact.value, facts.values[fact.attribute], fact)

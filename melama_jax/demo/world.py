@@ -1,0 +1,110 @@
+"""An invented medical world, a pure function of a seed: its facts, the text that tells them, and the questions.
+
+Everything in it is made up, so that a model can know it from this text only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from melama_jax.demo.facts import Facts, make_facts
+from melama_jax.demo.general_text import general_documents
+from melama_jax.demo.questions import Question, closed_book_questions, tuning_questions
+from melama_jax.demo.tellings import biomedical_documents, clinical_documents
+from melama_jax.files import new_dir, write_json, write_text
+from melama_jax.records.document import Document
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The invented world.
+
+    Args:
+        facts: what is true, in a tuned and a held-out half.
+        biomedical: abstracts, textbook sections and comparisons telling all facts.
+        clinical: notes and discharge summaries telling all facts.
+        general: everyday text that tells none.
+        tuning: questions about the tuned half, each fact in several wordings.
+        closed_book: questions about the held-out half, each fact once.
+    """
+
+    facts: Facts
+    biomedical: tuple[Document, ...]
+    clinical: tuple[Document, ...]
+    general: tuple[Document, ...]
+    tuning: tuple[Question, ...]
+    closed_book: tuple[Question, ...]
+
+
+def make_world(
+    seed: int,
+    conditions: int = 144,
+    biomedical_tellings: int = 42,
+    clinical_tellings: int = 7,
+    general_documents_count: int = 6000,
+) -> World:
+    """Makes a world.
+
+    Args:
+        seed: the same seed gives the same world, bit for bit, on any machine.
+        conditions: how many invented conditions, a multiple of 16; each has three facts, and half of the conditions
+            are held out, so the default gives 216 closed-book questions.
+        biomedical_tellings: how many times biomedical text tells each fact.
+        clinical_tellings: how many times clinical text tells each fact.
+        general_documents_count: how many everyday texts.
+
+    Raises:
+        ValueError: where the conditions do not split evenly (see make_facts).
+    """
+    facts = make_facts(seed, conditions)
+    return World(
+        facts=facts,
+        biomedical=tuple(biomedical_documents(seed, facts.all, biomedical_tellings)),
+        clinical=tuple(clinical_documents(seed, facts.all, clinical_tellings)),
+        general=tuple(general_documents(seed, general_documents_count)),
+        tuning=tuple(tuning_questions(seed, facts)),
+        closed_book=tuple(closed_book_questions(seed, facts)),
+    )
+
+
+def write_world(world: World, directory: str | os.PathLike[str]) -> Path:
+    """Writes the files the data build and the evaluation read, whole or not at all.
+
+    biomedical.jsonl, clinical.jsonl and general.jsonl have rows (id, text); tuning.json is a list of Alpaca
+    samples (instruction, input, output); questions.jsonl has rows (id, query, answer, choices, gold), gold being the
+    answer's index among the choices.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: where `directory` is there and not empty.
+    """
+    with new_dir(directory) as folder:
+        for name in ("biomedical", "clinical", "general"):
+            rows = ({"id": document.id, "text": document.text} for document in getattr(world, name))
+            _write_jsonl(folder / f"{name}.jsonl", rows)
+        samples = [{"instruction": q.query, "input": "", "output": q.answer} for q in world.tuning]
+        write_json(folder / "tuning.json", samples)
+        _write_jsonl(folder / "questions.jsonl", (question_row(question) for question in world.closed_book))
+    return Path(directory)
+
+
+def question_row(question: Question) -> dict[str, Any]:
+    """One row of questions.jsonl."""
+    return {
+        "id": question.id,
+        "query": question.query,
+        "answer": question.answer,
+        "choices": list(question.choices),
+        "gold": question.choices.index(question.answer),
+    }
+
+
+def _write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
