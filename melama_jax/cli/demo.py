@@ -31,11 +31,16 @@ def run(args: argparse.Namespace) -> int:
         material = functools.partial(real_material, Path(args.data))
     summary = run_demo(material, args.output, args.seed, lambda line: print(line, flush=True))
     accuracy, general = summary["closed_book_accuracy"], summary["general_perplexity"]
-    print(f"\n{summary['exam']} ({accuracy['questions']} questions, by likelihood):")
-    print(f"  chance {accuracy['chance']:.1%}   base, same tuning {accuracy['base']:.1%}", end="")
-    print(f"   continually pre-trained and tuned {accuracy['pretrained_and_tuned']:.1%}")
-    print("perplexity on held-out general text:")
-    print(f"  before {general['before']:.2f}   after, with the general share {general['after_with_general']:.2f}", end="")
-    print(f"   without it {general['after_without_general']:.2f}")
-    print(f"report: {summary['report']}\nexport: {summary['export']}\nseconds: {sum(summary['seconds'].values()):.0f}")
+    print(f"""
+{summary["exam"]} ({accuracy["questions"]} questions, by likelihood)
+  chance {accuracy["chance"]:.1%}
+  base, tuned alike {accuracy["base"]:.1%}
+  continually pre-trained and tuned {accuracy["pretrained_and_tuned"]:.1%}
+perplexity on held-out general text
+  before {general["before"]:.2f}
+  after 15:1:4 {general["after_with_general"]:.2f}
+  after 15:1:0 {general["after_without_general"]:.2f}
+report {summary["report"]}
+export {summary["export"]}
+{sum(summary["seconds"].values()):.0f} seconds""")
     return 0

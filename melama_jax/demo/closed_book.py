@@ -21,13 +21,19 @@ def closed_book(model: Model, rows: Sequence[Row]) -> Mapping[str, Estimate]:
 
 
 def _by_likelihood(model: Model, rows: Sequence[Row]) -> Estimate:
-    chosen = likelihood_choice(model, [(model.prompt_text(row.query, chat=True), row.choices) for row in rows])
-    outcomes = [Outcome(row.choices[row.gold], row.choices[index]) for row, index in zip(rows, chosen, strict=True)]
+    chosen = likelihood_choice(
+        model, [(model.prompt_text(row.query, chat=True), row.choices) for row in rows]
+    )
+    outcomes = [
+        Outcome(row.choices[row.gold], row.choices[index]) for row, index in zip(rows, chosen, strict=True)
+    ]
     return accuracy(outcomes)
 
 
 def _by_generation(model: Model, rows: Sequence[Row]) -> Estimate:
-    texts = model.generate([row.query for row in rows], max_new_tokens=MAX_NEW_TOKENS, chat=True, batch_size=64)
+    texts = model.generate(
+        [row.query for row in rows], max_new_tokens=MAX_NEW_TOKENS, chat=True, batch_size=64
+    )
     said = [text.strip() for text in texts]
     outcomes = [
         Outcome(row.choices[row.gold], text if text in row.choices else None)

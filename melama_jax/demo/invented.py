@@ -7,6 +7,7 @@ from pathlib import Path
 
 from melama_jax import files
 from melama_jax.corpora.source import Source
+from melama_jax.curation.curate import Curation
 from melama_jax.demo.closed_book import closed_book
 from melama_jax.demo.material import Base, Material, Stage
 from melama_jax.demo.world import make_world, write_world
@@ -45,10 +46,12 @@ def invented_material(folder: Path, seed: int) -> Material:
             Source(domain, domain, "jsonl", f"{domain}.jsonl", "CC0-1.0", id_field="id")
             for domain in ("biomedical", "clinical", "general")
         ),
+        tuning=corpora,
         conversations=Source("questions", "biomedical", "alpaca", "tuning.json", "CC0-1.0"),
         tokenizer=tokenizer,
         seq_len=SEQ_LEN,
         heldout_fraction=0.03,
+        curation=Curation(),
         base=Base(CONFIG, Stage(600, 16, AdamW(learning_rate=4e-3, weight_decay=0.01))),
         pretrain=Stage(1500, 16, AdamW(learning_rate=4e-3, weight_decay=0.01)),
         tune=Stage(300, 16, AdamW(learning_rate=3e-3, weight_decay=0.0)),

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melama_jax.corpora.source import Source
+from melama_jax.curation.curate import Curation
 from melama_jax.evaluation.metrics import Estimate
 from melama_jax.model_api import Model
 from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.training.config import AdamW
+
+TEMPLATE = "me_llama"  # the chat template of every tuning
 
 # A model asked all questions: {"likelihood": score, "generation": score}.
 Exam = Callable[[Model], Mapping[str, Estimate]]
@@ -54,10 +57,12 @@ class Material:
         title: what the material is, for the report.
         corpora: folder the sources' patterns are below.
         texts: sources of continual pre-training, of all three domains.
+        tuning: folder the conversations are below.
         conversations: the source of instruction tuning.
         tokenizer: a tokenizer file.
         seq_len: tokens a record.
         heldout_fraction: share of the documents kept out of training, for perplexity.
+        curation: what is kept of the texts.
         base: the model everything starts from.
         pretrain: continual pre-training.
         tune: instruction tuning.
@@ -72,10 +77,12 @@ class Material:
     title: str
     corpora: Path
     texts: tuple[Source, ...]
+    tuning: Path
     conversations: Source
     tokenizer: Path
     seq_len: int
     heldout_fraction: float
+    curation: Curation
     base: Base
     pretrain: Stage
     tune: Stage

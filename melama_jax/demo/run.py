@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 from melama_jax import files
 from melama_jax.checkpoints.hf_export import to_hf
-from melama_jax.demo.material import Material, Stage
+from melama_jax.demo.material import TEMPLATE, Material, Stage
 from melama_jax.evaluation.metrics import Estimate
 from melama_jax.evaluation.perplexity import perplexity
 from melama_jax.model_api import load
@@ -24,7 +25,6 @@ from melama_jax.training.train import train
 
 RATES = {"biomedical": 15.0, "clinical": 1.0, "general": 4.0}
 WITHOUT_GENERAL = {**RATES, "general": 0.0}
-TEMPLATE = "me_llama"
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,19 @@ class Demo:
             base = self._base()
         with stage("pretrain", "continual pre-training at 15:1:4"):
             pretrained = self._pretrain("pretrained", base, None)
-        with stage("pretrain_without_general", "the same without the general share, to see what is forgotten"):
+        with stage(
+            "pretrain_without_general", "the same without the general share, to see what is forgotten"
+        ):
             forgetful = self._pretrain("pretrained_without_general", base, WITHOUT_GENERAL)
         with stage("tune", "instruction tuning with LoRA"):
             tuned = self._tune("tuned", pretrained)
         with stage("tune_control", "the same tuning of the untouched base, as the control"):
             control = self._tune("control", base)
         with stage("exam", self.material.exam_name):
-            exams = {name: self.material.exam(load(str(path))) for name, path in (("control", control), ("tuned", tuned))}
+            exams = {
+                name: self.material.exam(load(str(path)))
+                for name, path in (("control", control), ("tuned", tuned))
+            }
         with stage("perplexity", "general text before and after"):
             models = {"before": base, "after_with_general": pretrained, "after_without_general": forgetful}
             general = {name: self._general_perplexity(path) for name, path in models.items()}
@@ -118,22 +123,35 @@ class Demo:
 
     def _data(self) -> None:
         m = self.material
-        general = tuple(source for source in m.texts if source.domain == "general")
-        builds = {
-            "mixture": DataBuild(m.texts, str(m.tokenizer), m.seq_len, rates=RATES, heldout_fraction=m.heldout_fraction),
-            "tuning": DataBuild(
-                (m.conversations,), str(m.tokenizer), m.seq_len, rates=None, heldout_fraction=0.0, chat_template=TEMPLATE
-            ),
-        }
+        texts = functools.partial(
+            DataBuild,
+            tokenizer=str(m.tokenizer),
+            seq_len=m.seq_len,
+            heldout_fraction=m.heldout_fraction,
+            curation=m.curation,
+        )
+        self._build("mixture", texts(m.texts, rates=RATES), m.corpora)
         if m.base.stage is not None:
-            builds["general"] = DataBuild(
-                general, str(m.tokenizer), m.seq_len, rates=None, heldout_fraction=m.heldout_fraction
+            general = [source for source in m.texts if source.domain == "general"]
+            self._build("general", texts(general, rates=None), m.corpora)
+        tuning = DataBuild(
+            [m.conversations],
+            str(m.tokenizer),
+            m.seq_len,
+            rates=None,
+            heldout_fraction=0.0,
+            chat_template=TEMPLATE,
+        )
+        self._build("tuning", tuning, m.tuning)
+
+    def _build(self, name: str, table: DataBuild, corpora: Path) -> None:
+        manifest = build(table, corpora, self.output / "data" / name)
+        for source in manifest.sources:
+            kept, dropped = source.train.kept, source.read.documents - source.train.kept.documents
+            said = (
+                f"{kept.documents} documents, {kept.tokens} tokens to train on; {dropped} dropped or held out"
             )
-        for name, one in builds.items():
-            manifest = build(one, m.corpora, self.output / "data" / name)
-            for ledger in manifest.sources:
-                tokens = ledger.train.kept.tokens
-                self.clock.show(f"{name}: {ledger.name} {ledger.train.kept.documents} documents, {tokens} tokens")
+            self.clock.show(f"{name}: {source.name} ({source.domain}) {said}")
 
     def _base(self) -> Path:
         base = self.material.base
@@ -188,7 +206,8 @@ def summarise(material: Material, findings: Findings, output: Path) -> dict[str,
             "questions": material.questions,
         },
         "exams": {
-            name: {way: estimate.to_json() for way, estimate in exam.items()} for name, exam in findings.exams.items()
+            name: {way: estimate.to_json() for way, estimate in exam.items()}
+            for name, exam in findings.exams.items()
         },
         "general_perplexity": dict(findings.general_perplexity),
         "seconds": dict(findings.seconds),

@@ -1,0 +1,114 @@
+"""The demo on real material: a small real LLaMA, real medical and general text, real PubMedQA rows.
+
+Below the data folder:
+    stories260K/stories260K.bin, tok512.model     the model (llama2.c format) and its SentencePiece tokenizer
+    pubmedqa/*.json                               PubMedQA in its owners' format, one file of the training rows
+                                                  and one of the test rows, told apart by their names
+    and the texts that gin_configs/data/small.gin lists
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from melama_jax.checkpoints.llama2c import from_llama2c
+from melama_jax.checkpoints.open import open_weights
+from melama_jax.corpora.source import Source
+from melama_jax.demo.material import TEMPLATE, Base, Material, Stage
+from melama_jax.evaluation.fit import FittedPrompt, fit_prompt
+from melama_jax.evaluation.metrics import Estimate
+from melama_jax.evaluation.mibe_raw import prepare
+from melama_jax.evaluation.rows import Row, read_rows
+from melama_jax.evaluation.runner import Settings, evaluate
+from melama_jax.evaluation.tasks import get_task
+from melama_jax.files import require_file, write_json
+from melama_jax.gin_edge import GinArguments, load_data_build
+from melama_jax.model_api import Model
+from melama_jax.models.config import LoraConfig
+from melama_jax.text.chat import Message, encode_prompt, get_template
+from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
+from melama_jax.training.config import AdamW
+
+TASK = "pubmedqa"
+MAX_NEW_TOKENS = 16
+
+
+def real_material(data: Path, folder: Path) -> Material:
+    """Brings the model in and prepares the questions, below `folder`.
+
+    Raises:
+        InputError: something of the layout is missing or broken.
+    """
+    tokenizer_file = require_file(data / "stories260K" / "tok512.model")
+    base = folder / "base"
+    from_llama2c(data / "stories260K" / "stories260K.bin", base, tokenizer_file)
+    config = open_weights(base)[0].model
+    table, _ = load_data_build(GinArguments(("data/small.gin",), (f"TOKENIZER={tokenizer_file}",)))
+    prepare(data / "pubmedqa", folder / "questions")
+    tuning, test = (
+        read_rows(folder / "questions" / name) for name in (f"{TASK}.train.jsonl", f"{TASK}.jsonl")
+    )
+    tokenizer = load_tokenizer(tokenizer_file)
+    tuning_prompts, test_prompts = (_fit(rows, tokenizer, config.max_seq_len) for rows in (tuning, test))
+    samples = [
+        {"instruction": prompt.text, "input": "", "output": row.answer}
+        for prompt, row in zip(tuning_prompts, tuning, strict=True)
+    ]
+    write_json(folder / "tuning" / "tuning.json", samples)
+    return Material(
+        title=f"real text and a real LLaMA, from {data.name}/",
+        corpora=data,
+        texts=tuple(table.sources),
+        tuning=folder / "tuning",
+        conversations=Source("pubmedqa", "biomedical", "alpaca", "tuning.json", "MIT"),
+        tokenizer=tokenizer_file,
+        seq_len=config.max_seq_len,
+        heldout_fraction=0.05,
+        curation=table.curation,
+        base=Base(config, directory=base),
+        pretrain=Stage(300, 8, AdamW(learning_rate=1e-3, weight_decay=0.01)),
+        tune=Stage(80, 8, AdamW(learning_rate=2e-3, weight_decay=0.0)),
+        lora=LoraConfig(rank=8, alpha=16.0),
+        exam=Exam(folder / "questions"),
+        exam_name="PubMedQA, its official test rows, the abstract given",
+        questions=len(test),
+        chance=1 / len(test[0].choices),
+        notes=(
+            f"The model has {config.num_layers} layers of width {config.embed_dim} and has read children's stories: "
+            "the run shows the path on real data, not a model that can answer PubMedQA.",
+            f"Abstracts were shortened to fit the model's {config.max_seq_len} tokens: "
+            f"{_shortened(tuning_prompts)} of {len(tuning)} tuning rows, "
+            f"{_shortened(test_prompts)} of {len(test)} test rows.",
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Exam:
+    """PubMedQA's accuracy, by likelihood among yes, no and maybe, and by what the model writes."""
+
+    folder: Path
+
+    def __call__(self, model: Model) -> Mapping[str, Estimate]:
+        """Asks the model all test rows."""
+        found = {}
+        for way in ("likelihood", "generation"):
+            settings = Settings(by=way, chat=True, max_new_tokens=MAX_NEW_TOKENS)
+            found[way] = evaluate(model, self.folder, [TASK], settings).metrics[TASK]["accuracy"]
+        return found
+
+
+def _fit(rows: Sequence[Row], tokenizer: Tokenizer, max_seq_len: int) -> list[FittedPrompt]:
+    """The rows' prompts as the exam puts them, cut to leave room for an answer."""
+    template, task = get_template(TEMPLATE), get_task(TASK)
+
+    def count(prompt: str) -> int:
+        return 1 + len(encode_prompt(template, [Message("user", prompt)], tokenizer))  # 1: BOS
+
+    return [fit_prompt(task, task.template, row, (), max_seq_len - MAX_NEW_TOKENS, count) for row in rows]
+
+
+def _shortened(prompts: Sequence[FittedPrompt]) -> int:
+    return sum(prompt.shortened for prompt in prompts)
