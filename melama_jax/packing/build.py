@@ -79,7 +79,8 @@ def _run(plan: Plan, files: list[tuple[int, int, str]], runner: str, options: Se
     try:
         pipeline = beam.Pipeline(FnApiRunner() if local else runner, options=PipelineOptions(list(options)))
     except (ValueError, ImportError, AttributeError) as error:
-        raise InputError("--runner", f"{runner} ({error})", "a Beam runner that is installed") from error
+        said = " ".join(str(error).split())  # Beam's messages have many lines
+        raise InputError("--runner", f"{runner} ({said})", "an installed runner and its options") from error
     graph(pipeline, plan, files)
     try:
         pipeline.run().wait_until_finish()
