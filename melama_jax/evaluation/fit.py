@@ -30,8 +30,9 @@ def fit_prompt(
 ) -> FittedPrompt:
     """The row's prompt in at most `room` tokens.
 
-    Too long, it first loses its examples, one at a time from the front; then words of the row's context from
-    its end (or, in a row without context, of its query from the end that task.cut names).
+    Too long, it first loses its examples, one at a time from the front; then words of the row's context, from its
+    end; then words of its query, from the end that task.cut names; then words of its options, from their ends,
+    all to the same length. Of what is cut, one word stays.
 
     Args:
         task: what is asked.
@@ -42,33 +43,51 @@ def fit_prompt(
         count: tokens of a prompt, everything the model puts around it included.
 
     Raises:
-        InputError: it does not fit even with one word left.
+        InputError: it does not fit even so.
     """
     for dropped in range(len(examples) + 1):
         text = build_prompt(task, template, row, examples[dropped:])
         if count(text) <= room:
             return FittedPrompt(text, shortened=dropped > 0)
 
-    def with_words(kept: int) -> str:
-        return build_prompt(task, template, _with_words(task, row, kept))
+    def fits(row: Row) -> bool:
+        return count(build_prompt(task, template, row)) <= room
 
-    fewest, most = 1, len((row.context or row.query).split())
-    if count(with_words(fewest)) > room:
-        raise InputError(
-            f"{task.name} {row.id}",
-            f"a prompt of {count(with_words(fewest))} tokens with its text cut to one word",
-            f"at most {room}: a longer model, or fewer new tokens",
-        )
-    while most - fewest > 1:  # fewest fits, most does not
-        middle = (fewest + most) // 2
-        fewest, most = (middle, most) if count(with_words(middle)) <= room else (fewest, middle)
-    return FittedPrompt(with_words(fewest), shortened=True)
-
-
-def _with_words(task: Task, row: Row, kept: int) -> Row:
-    if row.context:
-        return dataclasses.replace(row, context=" ".join(row.context.split()[:kept]))
-    words = row.query.split()
-    return dataclasses.replace(
-        row, query=" ".join(words[len(words) - kept :] if task.cut == "start" else words[:kept])
+    for cut in (_cut_context, _cut_query, _cut_options):
+        longest = _longest(task, row, cut, fits)
+        if longest is not None:
+            return FittedPrompt(build_prompt(task, template, longest), shortened=True)
+        row = cut(task, row, 1)
+    raise InputError(
+        f"{task.name} {row.id}",
+        f"a prompt of {count(build_prompt(task, template, row))} tokens with its texts cut to one word",
+        f"at most {room}: a longer model, or fewer new tokens",
     )
+
+
+Cut = Callable[[Task, Row, int], Row]
+
+
+def _longest(task: Task, row: Row, cut: Cut, fits: Callable[[Row], bool]) -> Row | None:
+    """The row cut to the most words with which it fits, by bisection; None where one word is too many."""
+    fewest, too_many = 0, 1 + sum(len(text.split()) for text in (row.context, row.query, *row.choices))
+    while too_many - fewest > 1:
+        middle = (fewest + too_many) // 2
+        fewest, too_many = (middle, too_many) if fits(cut(task, row, middle)) else (fewest, middle)
+    return cut(task, row, fewest) if fewest else None
+
+
+def _cut_context(task: Task, row: Row, words: int) -> Row:
+    return dataclasses.replace(row, context=" ".join(row.context.split()[:words]))
+
+
+def _cut_query(task: Task, row: Row, words: int) -> Row:
+    every = row.query.split()
+    kept = every[max(0, len(every) - words) :] if task.cut == "start" else every[:words]
+    return dataclasses.replace(row, query=" ".join(kept))
+
+
+def _cut_options(task: Task, row: Row, words: int) -> Row:
+    if not task.options(row.choices):  # what may be answered is never cut
+        return row
+    return dataclasses.replace(row, choices=tuple(" ".join(choice.split()[:words]) for choice in row.choices))

@@ -28,12 +28,12 @@ PAPERS_NEW_TOKENS = 256
 
 @dataclass(frozen=True)
 class TaskRun:
-    """A task with everything that is needed to ask it; `pool` is what examples come from, in their order."""
+    """A task with everything that is needed to ask it: its rows, and the prompt of each."""
 
     task: Task
     template: Template
     rows: list[Row]
-    pool: list[Row]
+    prompts: list[FittedPrompt]
 
 
 def evaluate(
@@ -66,7 +66,7 @@ def evaluate(
     if output is not None:
         require_empty_dir(output)
     settings = _decide(settings or Settings(), model)
-    runs = load_runs(Path(data_dir), tasks, settings, prompts)
+    runs = load_runs(model, Path(data_dir), tasks, settings, prompts)
     perplexities = perplexity(model, heldout) if heldout is not None else {}
     predictions = {run.task.name: list(ask(model, run, settings, progress)) for run in runs}
     result = Evaluation(
@@ -82,9 +82,9 @@ def evaluate(
 
 
 def load_runs(
-    data_dir: Path, tasks: Sequence[str], settings: Settings, prompts: str | Path | None
+    model: Model, data_dir: Path, tasks: Sequence[str], settings: Settings, prompts: str | Path | None
 ) -> list[TaskRun]:
-    """Everything to be asked, read and checked; InputError where a file or a flag is wrong."""
+    """Everything to be asked, read, checked and made to fit; InputError where a file or a flag is wrong."""
     if not data_dir.is_dir():
         raise InputError(data_dir, "no such folder", "a folder with TASK.jsonl files")
     names = (
@@ -101,9 +101,13 @@ def load_runs(
         rows = read_rows(data_dir / f"{task.name}.jsonl")[: settings.max_examples]
         pool = read_rows(data_dir / f"{task.name}.train.jsonl") if settings.shots else []
         random.Random(f"examples/{settings.seed}").shuffle(pool)
-        for row in rows:
-            choose_examples(pool, row, settings.shots)  # says at once if there are too few
-        runs.append(TaskRun(task, templates[task.name], rows, pool))
+        examples = [choose_examples(pool, row, settings.shots) for row in rows]
+        template = templates[task.name]
+        fitted = [
+            _fit(model, task, template, row, shown, settings)
+            for row, shown in zip(rows, examples, strict=True)
+        ]
+        runs.append(TaskRun(task, template, rows, fitted))
     return runs
 
 
@@ -112,8 +116,7 @@ def ask(
 ) -> Iterator[Prediction]:
     """Puts a task's questions, in order, in chunks."""
     for start in range(0, len(run.rows), CHUNK):
-        rows = run.rows[start : start + CHUNK]
-        prompts = [_fit(model, run, row, settings) for row in rows]
+        rows, prompts = run.rows[start : start + CHUNK], run.prompts[start : start + CHUNK]
         texts = _answers(model, run.task, rows, prompts, settings)
         for row, prompt, text in zip(rows, prompts, texts, strict=True):
             labels, options = run.task.labels(row.choices), run.task.options(row.choices)
@@ -155,18 +158,19 @@ def _decide(settings: Settings, model: Model) -> Settings:
     return dataclasses.replace(settings, chat=chat, max_new_tokens=new)
 
 
-def _fit(model: Model, run: TaskRun, row: Row, settings: Settings) -> FittedPrompt:
-    examples = choose_examples(run.pool, row, settings.shots)
+def _fit(
+    model: Model, task: Task, template: Template, row: Row, examples: Sequence[Row], settings: Settings
+) -> FittedPrompt:
     if settings.by == "generation":
         room = model.config.max_seq_len - (settings.max_new_tokens or 0)
     else:
-        labels = run.task.labels(row.choices)
+        labels = task.labels(row.choices)
         room = model.config.max_seq_len - max(len(model.tokenizer.encode(f" {label}")) for label in labels)
 
     def count(prompt: str) -> int:
         return len(model.encode_prompt(prompt, bool(settings.chat)))
 
-    return fit_prompt(run.task, run.template, row, examples, room, count)
+    return fit_prompt(task, template, row, examples, room, count)
 
 
 def _answers(

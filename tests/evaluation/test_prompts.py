@@ -102,6 +102,18 @@ def test_a_vignette_keeps_its_end_where_the_question_is():
     assert "Question: coughs. What now?" in fit_prompt(MEDQA, MEDQA.template, EXAM, [], room, words).text
 
 
+def test_options_are_cut_last_and_labels_never():
+    exam = dataclasses.replace(EXAM, choices=("Rest a day", "Water", "Air or oxygen given slowly", "Salt"))
+    room = words(build_prompt(MEDQA, MEDQA.template, exam)) - 8
+    prompt = fit_prompt(MEDQA, MEDQA.template, exam, [], room, words).text
+    assert "Question: now?\nA. Rest a\nB. Water\nC. Air or\nD. Salt\nAnswer:" in prompt
+    instruction, _ = build_prompt(PUBMEDQA, PUBMEDQA.template, STUDY).split("\n\n")
+    room = words(instruction) + len(["Abstract:", "We", "Question:", "Does", "Answer:"])
+    assert fit_prompt(PUBMEDQA, PUBMEDQA.template, STUDY, [], room, words).text.startswith(instruction)
+    with pytest.raises(InputError):
+        fit_prompt(PUBMEDQA, PUBMEDQA.template, STUDY, [], room - 1, words)
+
+
 def test_no_room_at_all_is_an_error():
     with pytest.raises(InputError, match="cut to one word"):
         fit_prompt(MEDQA, MEDQA.template, EXAM, [], 10, words)
