@@ -12,16 +12,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.open import open_model
+from melama_jax.checkpoints.open import open_model, open_weights
 from melama_jax.errors import InputError
 from melama_jax.generation import batching, decode, score
+from melama_jax.kernels import reference
+from melama_jax.kernels.attention import attention
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.llama import Llama
-from melama_jax.models.params import Params
+from melama_jax.models.params import Params, boxed_param_shapes
+from melama_jax.partitioning.rules import param_shardings
 from melama_jax.text.chat import Message, encode_prompt, get_template
-from melama_jax.text.tokenizer import Tokenizer
+from melama_jax.text.tokenizer import Tokenizer, tokenizer_from_files
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,25 +158,31 @@ class Model:
         return whole[len(start) :] if whole.startswith(start) else self.tokenizer.decode(new)
 
 
-def load(directory: str | os.PathLike[str], dtype: str | None = None) -> Model:
+def load(directory: str | os.PathLike[str], dtype: str | None = None, mesh: Mesh | None = None) -> Model:
     """Opens a model directory: an Orbax run (its newest step) or a Hugging Face folder.
 
     Args:
         directory: where it is.
         dtype: "float32", "bfloat16" or "float16", for weights and activations; None takes the dtype the
             weights are stored in.
+        mesh: splits the weights over its devices by the table in partitioning/rules.py, for a model larger than
+            one device; None puts them on the first.
 
     Raises:
         InputError: no model directory, not a whole one, or one without a tokenizer.
     """
-    opened = open_model(directory, dtype=dtype)
-    if opened.tokenizer is None:
+    card, _ = open_weights(directory)
+    if not card.tokenizer:
         raise InputError(
             Path(directory), "no tokenizer", "tokenizer.model or tokenizer.json with the weights"
         )
-    held = jnp.dtype(dtype or opened.card.dtype)
-    llama = Llama(opened.card.model, opened.card.lora, dtype=held, param_dtype=held)
-    return Model(llama, opened.params, opened.tokenizer, opened.card)
+    held = jnp.dtype(dtype or card.dtype)
+    # A Pallas kernel is not split by the compiler; plain attention is.
+    attend = attention if mesh is None else reference.causal_attention
+    llama = Llama(card.model, card.lora, attend, dtype=held, param_dtype=held)
+    shardings = None if mesh is None else param_shardings(boxed_param_shapes(llama), mesh)
+    opened = open_model(directory, shardings, dtype)
+    return Model(llama, opened.params, tokenizer_from_files(card.tokenizer), opened.card)
 
 
 @functools.partial(jax.jit, static_argnames=("llama", "whole"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -104,6 +107,30 @@ def test_dtype_is_the_stored_one_unless_another_is_asked_for(folders):
     full, tokens = melama_jax.load(folders[1]).logits(ids(1, 9)), half.logits(ids(1, 9))
     assert tokens.dtype == np.float32
     assert 0 < np.abs(full - tokens).max() < 0.05 * np.abs(full).max()
+
+
+ON_A_MESH = """
+import sys
+import numpy as np
+from melama_jax import load
+from melama_jax.partitioning.mesh import MeshShape, make_mesh
+
+whole, split = load(sys.argv[1]), load(sys.argv[1], mesh=make_mesh(MeshShape(fsdp=2, tensor=2)))
+assert len({str(shard.index) for shard in split.params["lm_head"]["kernel"].addressable_shards}) == 4
+tokens = np.arange(40, dtype=np.int32).reshape(2, 20)
+np.testing.assert_allclose(split.logits(tokens), whole.logits(tokens), atol=1e-4)
+prompts, pairs = ["The fever", "aspirin", "40 mg"], [("The patient", " got well"), ("", "aspirin")]
+assert split.generate(prompts, 6, 0.7, 5) == whole.generate(prompts, 6, 0.7, 5)
+np.testing.assert_allclose(split.loglikelihoods(pairs), whole.loglikelihoods(pairs), atol=1e-4)
+print("equal")
+"""
+
+
+def test_weights_split_over_a_mesh_say_the_same(folders):
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    argv = [sys.executable, "-c", ON_A_MESH, str(folders[1])]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(
