@@ -1,0 +1,323 @@
+"""Plots as SVG text, in one style; they take plain numbers and know nothing of runs or models.
+
+Each drawing names its colours as CSS variables, so it turns dark with the page that holds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from melama_jax.reporting.style import COLOURS, SERIES
+
+WIDTH = 8.6  # inches; a page's column
+_RC = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own typeface
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": COLOURS["ink"][0],
+    "axes.labelcolor": COLOURS["soft"][0],
+    "axes.edgecolor": COLOURS["soft"][0],
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": COLOURS["rule"][0],
+    "grid.linewidth": 0.7,
+    "xtick.color": COLOURS["soft"][0],
+    "ytick.color": COLOURS["soft"][0],
+    "xtick.major.size": 3,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.handlelength": 1.2,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart: equally long `x` and `y`. Points that are not finite are left out."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar: its value and, where known, the ends of its confidence interval."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def lines(
+    panels: Mapping[str, Sequence[Series]], x_label: str, y_label: str, log_y: bool = False, columns: int = 2
+) -> str:
+    """Line charts side by side, one a panel; a series has the same colour in every panel.
+
+    Args:
+        panels: title ("" for none) -> its series.
+        x_label: below each column.
+        y_label: beside each row.
+        log_y: a logarithmic y axis.
+        columns: panels a row, where there are so many.
+
+    Raises:
+        ValueError: no panel has a finite point.
+    """
+    panels = {
+        title: kept for title, series in panels.items() if (kept := [s for s in map(_finite, series) if s.x])
+    }
+    if not panels:
+        raise ValueError("no series has a finite point")
+    names = list(dict.fromkeys(series.name for shown in panels.values() for series in shown))
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for place, axes in enumerate(grid.flat):
+            if place >= len(panels):
+                axes.set_axis_off()
+                continue
+            title, shown = list(panels.items())[place]
+            for series in shown:
+                dots = "o" if len(series.x) < 12 else None
+                axes.plot(
+                    series.x, series.y, color=_colour(names.index(series.name)), marker=dots, markersize=3.5
+                )
+            axes.set_title(title)
+            axes.grid(axis="x", visible=False)
+            axes.xaxis.set_major_formatter(FuncFormatter(_short))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            if log_y:
+                axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(_short))
+            if place % columns == 0:
+                axes.set_ylabel(y_label)
+            if place + columns >= len(panels):
+                axes.set_xlabel(x_label)
+        if len(names) > 1:
+            _legend(figure, names)
+
+    return _svg(draw, (3.1 if rows == 1 else 2.5 * rows) + 0.3 * (len(names) > 1))
+
+
+def bars(
+    bars: Sequence[Bar],
+    x_label: str,
+    reference: tuple[str, float] | None = None,
+    limit: float | None = None,
+    form: str = "{:.2f}",
+    log_x: bool = False,
+) -> str:
+    """Horizontal bars, first on top, each with its interval and its value written out.
+
+    Args:
+        bars: at least one.
+        x_label: what the values are.
+        reference: (name, value) of a dashed line to hold them against, such as chance.
+        limit: right end of the axis; None fits the values.
+        form: how a value is written.
+        log_x: a logarithmic axis that starts at 1, where a perplexity does.
+
+    Raises:
+        ValueError: there is no bar, or one that is not finite.
+    """
+    if not bars or not all(math.isfinite(bar.value) for bar in bars):
+        raise ValueError(f"bars of {[bar.value for bar in bars]}: expected finite values")
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        tops = [bar.value if bar.high is None else bar.high for bar in bars]
+        top = max(max(tops), reference[1] if reference else 0.0)
+        start, end = (1.0, limit or max(top, 1.1) ** 1.15) if log_x else (0.0, limit or top * 1.12 or 1.0)
+        if log_x:
+            axes.set_xscale("log")
+
+        def beside(x: float, share: float) -> float:
+            """`share` of the axis's width to the right of `x`."""
+            return x * (end / start) ** share if log_x else x + share * (end - start)
+
+        for place, bar in enumerate(bars):
+            axes.barh(place, bar.value - start, left=start, height=0.62, color=_colour(place))
+            if bar.low is not None and bar.high is not None:
+                axes.plot([bar.low, bar.high], [place, place], color=COLOURS["ink"][0], linewidth=1.3)
+                axes.plot([bar.low, bar.high], [place, place], "|", color=COLOURS["ink"][0], markersize=7)
+            text = form.format(bar.value)
+            axes.text(beside(max(tops[place], start), 0.012), place, text, va="center", fontweight="bold")
+        axes.set_yticks(range(len(bars)), [bar.label for bar in bars], color=COLOURS["ink"][0])
+        axes.set_ylim(len(bars) - 0.45, -0.55 - 0.35 * (reference is not None))
+        axes.set_xlim(start, end)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        percent = form.endswith("%}")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}" if percent else _short(x)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel(x_label)
+        if reference:
+            name, value = reference
+            axes.axvline(value, color=COLOURS["ink"][0], linewidth=1, linestyle=(0, (4, 3)))
+            axes.text(beside(value, 0.008), -0.62, name, va="center", fontsize=8.5, color=COLOURS["soft"][0])
+
+    return _svg(draw, 0.85 + 0.42 * len(bars) + 0.15 * (reference is not None))
+
+
+def grouped_bars(groups: Mapping[str, Sequence[Bar]], y_label: str, limit: float | None = None) -> str:
+    """Upright bars in groups (a task), one colour for each bar label (a run), with intervals."""
+    names = list(dict.fromkeys(bar.label for group in groups.values() for bar in group))
+    if not names:
+        raise ValueError("no bars")
+    width = 0.8 / len(names)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for place, group in enumerate(groups.values()):
+            for bar in group:
+                x = place - 0.4 + width * (names.index(bar.label) + 0.5)
+                axes.bar(x, bar.value, width=min(width * 0.88, 0.3), color=_colour(names.index(bar.label)))
+                if bar.low is not None and bar.high is not None:
+                    axes.plot([x, x], [bar.low, bar.high], color=COLOURS["ink"][0], linewidth=1.2)
+        axes.set_xticks(range(len(groups)), list(groups), color=COLOURS["ink"][0])
+        axes.set_xlim(-0.6, len(groups) - 0.4)
+        axes.set_ylim(0, limit)
+        axes.grid(axis="x", visible=False)
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel(y_label)
+        if len(names) > 1:
+            _legend(figure, names)
+
+    return _svg(draw, 3.1)
+
+
+def shares(rows: Mapping[str, Mapping[str, float]], decimals: int = 1) -> str:
+    """One full-width bar a row, cut into its parts' shares of the whole (a mixture, asked and delivered).
+
+    Args:
+        rows: name -> part -> amount, in any unit; each row is scaled to 100%.
+        decimals: of the percentages written into the parts.
+
+    Raises:
+        ValueError: a row sums to nothing.
+    """
+    parts = list(dict.fromkeys(part for row in rows.values() for part in row))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for place, (name, row) in enumerate(rows.items()):
+            total, left = sum(row.values()), 0.0
+            if total <= 0:
+                raise ValueError(f"{name}: its parts sum to {total}")
+            for part, amount in row.items():
+                share = amount / total
+                axes.barh(
+                    place,
+                    share,
+                    left=left,
+                    height=0.66,
+                    color=_colour(parts.index(part)),
+                    edgecolor=COLOURS["paper"][0],
+                )
+                if share >= 0.035 + 0.008 * decimals:
+                    text = f"{100 * share:.{decimals}f}%"
+                    axes.text(
+                        left + share / 2,
+                        place,
+                        text,
+                        ha="center",
+                        va="center",
+                        color=COLOURS["paper"][0],
+                        fontsize=9,
+                    )
+                left += share
+        axes.set_yticks(range(len(rows)), list(rows), color=COLOURS["ink"][0])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(0, 1)
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        _legend(figure, parts)
+
+    return _svg(draw, 0.6 + 0.42 * len(rows))
+
+
+def _finite(series: Series) -> Series:
+    kept = [(x, y) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
+    return Series(series.name, [x for x, _ in kept], [y for _, y in kept])
+
+
+def _colour(place: int) -> str:
+    return COLOURS[SERIES[place % len(SERIES)]][0]
+
+
+def _short(value: float, _: object = None) -> str:
+    """1500 -> 1.5k; keeps ticks narrow."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def _legend(figure: Figure, names: Sequence[str]) -> None:
+    handles = [
+        matplotlib.patches.Patch(color=_colour(place), label=name)  # pyright: ignore[reportAttributeAccessIssue]
+        for place, name in enumerate(names)
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside upper left",
+        ncols=min(len(names), 5),
+        handlelength=0.9,
+        handleheight=0.9,
+    )
+
+
+def _svg(draw: Callable[[Figure], None], height: float) -> str:
+    with matplotlib.rc_context(_RC):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        draw(figure)
+        out = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(
+            out, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    return _for_page(out.getvalue())
+
+
+def _for_page(svg: str) -> str:
+    """Matplotlib's file as one element to stand inside a page: no prolog, own ids, the page's colours and type."""
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(
+        r'<svg [^>]*?(viewBox="[^"]*")[^>]*>',
+        r'<svg \1 xmlns:xlink="http://www.w3.org/1999/xlink">',
+        svg,
+        count=1,
+    )
+    for name, (light, _) in COLOURS.items():
+        svg = svg.replace(light, f"var(--{name})")
+    svg = re.sub(r"(font: [^;\"]*?px) '[^;\"]*?;", r"\1 sans-serif;", svg)
+    prefix = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    return re.sub(r'(url\(#|href="#)', rf"\1{prefix}-", svg)
