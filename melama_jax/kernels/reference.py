@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
+# What remat policies call attention's output. Each implementation names it, together with whatever else its
+# backward pass needs from the forward one: keeping the output then spares the whole forward kernel.
+OUT_NAME = "attention_out"
 MASKED = -1e30  # finite: a row with nothing to attend to must give zeros, not NaN
 
 
@@ -48,7 +52,8 @@ def causal_attention(
     query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None
 ) -> jax.Array:
     """Causal self-attention within segments (segment_ids int32 [batch, length], None: one segment a row)."""
-    return masked_attention(query, key, value, causal_segment_mask(query.shape[1], segment_ids))
+    out = masked_attention(query, key, value, causal_segment_mask(query.shape[1], segment_ids))
+    return checkpoint_name(out, OUT_NAME)
 
 
 def slot_attention(query: jax.Array, key: jax.Array, value: jax.Array, positions: jax.Array) -> jax.Array:

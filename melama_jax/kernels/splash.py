@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+from melama_jax.kernels.reference import OUT_NAME
+
 LANES = 128
 BLOCK = 1024
 BLOCK_COMPUTE = 512
@@ -36,7 +38,9 @@ def splash_attention(
         use_fused_bwd_kernel=True,
     )
     mask = masks.MultiHeadMask([masks.CausalMask((length, length))] * heads)
-    attend = kernels.make_splash_mha(mask=mask, head_shards=1, q_seq_shards=1, block_sizes=sizes)
+    attend = kernels.make_splash_mha(
+        mask=mask, head_shards=1, q_seq_shards=1, block_sizes=sizes, residual_checkpoint_name=OUT_NAME
+    )
     scaled = (query * query.shape[-1] ** -0.5).astype(query.dtype)
     ids = None if segment_ids is None else kernels.SegmentIds(q=segment_ids, kv=segment_ids)
     heads_first = (jnp.swapaxes(x, 1, 2) for x in (scaled, key, value))

@@ -118,7 +118,7 @@ class SelfAttention(nn.Module):
         else:
             cache = KVCache(_write(cache.key, key, positions), _write(cache.value, value, positions))
             out = self.cached_attention(query, cache.key, cache.value, positions)
-        out = checkpoint_name(out.reshape(*x.shape[:-1], -1), "attention_out")
+        out = out.reshape(*x.shape[:-1], -1)
         out = Projection(
             config.embed_dim, ("heads", "embed"), self.lora, self.dtype, self.param_dtype, name="o_proj"
         )(out, deterministic)

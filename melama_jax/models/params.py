@@ -34,7 +34,7 @@ def random_params(model: Llama, key: jax.Array) -> Params:
     Attention has none, so the plain one serves: the model's own may be bound to a mesh that one row cannot fill.
     """
     tokens = jnp.zeros((1, 8), jnp.int32)
-    return model.clone(attention=causal_attention).init(key, tokens, tokens)["params"]
+    return dict(model.clone(attention=causal_attention).init(key, tokens, tokens)["params"])
 
 
 def boxed_param_shapes(model: Llama) -> Params:

@@ -9,7 +9,7 @@ import jax
 
 from melama_jax.errors import InputError
 
-# Activations a layer names (llama.py's checkpoint_name), in the order they are made.
+# Activations a layer names, in the order they are made: projections in llama.py, attention_out in kernels/.
 NAMES = ("q_proj", "k_proj", "v_proj", "attention_out", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 # Policy -> the activations it keeps. "none" keeps everything (no remat), "full" only each layer's input.
