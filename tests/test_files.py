@@ -1,0 +1,54 @@
+"""Files written whole or not at all, and read with errors that say what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from melama_jax import files
+from melama_jax.errors import InputError
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"old": 1})
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        files.write_json(path, {"new": 2})
+    assert files.read_json(path) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_appears_only_when_it_is_whole(tmp_path):
+    with pytest.raises(RuntimeError), files.new_dir(tmp_path / "out") as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with files.new_dir(tmp_path / "out") as folder:
+        assert not (tmp_path / "out").exists()
+        (folder / "whole").write_text("x")
+    assert (tmp_path / "out" / "whole").read_text() == "x"
+    with pytest.raises(InputError, match="not empty"), files.new_dir(tmp_path / "out"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file"),
+        (b"", "empty"),
+        (b"\xff\xfe{}", "UTF-8"),
+        (b'{"a": 1}\n{"a": ]}\n', "line 2"),
+        (b'{"a": 1}\n[1]\n', "line 2: found a JSON list"),
+    ],
+)
+def test_bad_json_lines_are_named(tmp_path, content, said):
+    path = tmp_path / "rows.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        list(files.read_jsonl(path))
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(InputError, match="a folder"):
+        files.require_file(tmp_path)
