@@ -82,15 +82,14 @@ def test_loglikelihood_of_a_text_is_the_sum_over_its_pieces(folders):
 
 
 def test_chat_wraps_the_prompt_in_the_checkpoints_template(folders):
-    plain = melama_jax.load(folders[1])
-    with pytest.raises(InputError, match="chat template"):
-        plain.generate(["aspirin"], max_new_tokens=2, chat=True)
-    model = dataclasses.replace(plain, card=dataclasses.replace(plain.card, chat_template="me_llama"))
     wrapped = "Human: \naspirin\n\nAssistant: \n"
-    assert model.prompt_text("aspirin", chat=True) == wrapped
-    assert model.generate(["aspirin"], max_new_tokens=5, chat=True) == model.generate(
-        [wrapped], max_new_tokens=5
-    )
+    for folder in folders:
+        model = melama_jax.load(folder)
+        assert model.prompt_text("aspirin", chat=True) == wrapped
+        assert model.generate(["aspirin"], 5, chat=True) == model.generate([wrapped], 5)
+    plain = dataclasses.replace(model, card=dataclasses.replace(model.card, chat_template=None))
+    with pytest.raises(InputError, match="chat template"):
+        plain.generate(["aspirin"], 2, chat=True)
 
 
 def test_bos_stands_first_where_the_model_was_trained_with_it(folders):

@@ -23,6 +23,7 @@ from melama_jax.files import new_dir, read_json
 from melama_jax.models import rope
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.params import Path
+from melama_jax.text.chat import template_of_jinja
 from melama_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_files
 
 # What a folder may hold of its tokenizer; carried over byte for byte.
@@ -125,9 +126,11 @@ def hf_card(folder: FilePath, config: LlamaConfig, dtype: str) -> ModelCard:
         fields = _json_object(folder / "config.json")
         generation = {name: fields[name] for name in _SPECIAL_IDS if fields.get(name) is not None}
     hf_files = {name: content for name, content in carried.items() if files.get(name) != content}
+    template = template_of_jinja(tokenizer_config(carried).get("chat_template"))
     return ModelCard(
         config,
         tokenizer=files,
+        chat_template=template.name if template else None,
         generation_config=generation,
         dtype=dtype,
         hf_files=hf_files,

@@ -139,6 +139,11 @@ def get_template(name: str) -> ChatTemplate:
     return TEMPLATES[name]
 
 
+def template_of_jinja(jinja: object) -> ChatTemplate | None:
+    """The template an export wrote as this Jinja text, with or without BOS; None for any other text."""
+    return next((t for t in TEMPLATES.values() if jinja in (t.jinja(False), t.jinja(True))), None)
+
+
 def encode_conversation(
     template: ChatTemplate, messages: Sequence[Message], tokenizer: Tokenizer
 ) -> tuple[list[int], list[bool]]:
