@@ -23,8 +23,8 @@ def hf_greedy(hf, prompt, new, eos):
 
 
 def test_greedy_equals_hugging_face_for_ragged_prompts(twins):
-    ours = generate(twins.model, twins.params, PROMPTS, 20, batch_size=4)
-    theirs = [hf_greedy(twins.hf, prompt, 20, None) for prompt in PROMPTS]
+    ours = generate(twins.model, twins.params, PROMPTS, 12, batch_size=4)
+    theirs = [hf_greedy(twins.hf, prompt, 12, None) for prompt in PROMPTS]
     assert ours == theirs
     assert len({tuple(ids) for ids in ours}) == len(PROMPTS), "rows that all agree would prove little"
 
@@ -39,13 +39,13 @@ def test_greedy_equals_argmax_without_a_cache(twins):
 
 
 def test_end_of_text_ends_a_row_and_is_left_out(twins):
-    free = generate(twins.model, twins.params, PROMPTS, 20)
+    free = generate(twins.model, twins.params, PROMPTS, 12, batch_size=4)
     stop = free[0][5]
-    ours = generate(twins.model, twins.params, PROMPTS, 20, eos_ids=[stop, 2])
+    ours = generate(twins.model, twins.params, PROMPTS, 12, eos_ids=[stop, 2], batch_size=4)
     for ids, got in zip(free, ours, strict=True):
         ends = [place for place, token in enumerate(ids) if token in (stop, 2)]
         assert got == ids[: ends[0] if ends else None]
-    theirs = hf_greedy(twins.hf, PROMPTS[0], 20, stop)
+    theirs = hf_greedy(twins.hf, PROMPTS[0], 12, stop)
     assert ours[0] == theirs[:-1]
     assert theirs[-1] == stop
 
