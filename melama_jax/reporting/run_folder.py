@@ -1,0 +1,137 @@
+"""What a folder holds that can be reported on: training metrics, a data ledger, scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from melama_jax.errors import InputError
+from melama_jax.files import read_json, read_text
+from melama_jax.reporting.plots import Series
+
+METRICS, MANIFEST, SCORES, PERPLEXITY = "metrics.jsonl", "manifest.json", "metrics.json", "perplexity.json"
+HELDOUT = "heldout/"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder written by `melama train`, `melama data build` or `melama eval`; a part it lacks is empty.
+
+    Args:
+        name: how the page calls it.
+        rows: metrics.jsonl, rows of {"step": ..., name: number}.
+        manifest: manifest.json as it stands (records/manifest.py says what is in it).
+        scores: metrics.json, task -> metric -> {value, low, high, n, unparsed}.
+        perplexity: perplexity.json, domain -> {value, tokens, ...}.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, float]]
+    manifest: Mapping[str, Any]
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]]
+    perplexity: Mapping[str, Mapping[str, float]]
+
+    def series(self, metric: str) -> Series:
+        """A metric over the steps it was logged at."""
+        kept = [(row["step"], row[metric]) for row in self.rows if metric in row]
+        return Series(self.name, [step for step, _ in kept], [value for _, value in kept])
+
+    def heldout_domains(self) -> list[str]:
+        """The domains whose held-out loss was measured, in the order they first stand in the metrics."""
+        names = dict.fromkeys(name for row in self.rows for name in row if name.startswith(HELDOUT))
+        return [name.removeprefix(HELDOUT) for name in names]
+
+
+def read_run(directory: str | Path, name: str) -> RunFolder:
+    """Reads whatever of the four files is there.
+
+    Raises:
+        InputError: there is no such folder, it holds nothing to report, or a file is not what it should be.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(directory, "a file" if directory.exists() else "no such folder", "a run folder")
+    if not any((directory / file).is_file() for file in (METRICS, MANIFEST, SCORES)):
+        expected = f"{METRICS} (melama train), {MANIFEST} (melama data build) or {SCORES} (melama eval)"
+        raise InputError(directory, "nothing to report", expected)
+    return RunFolder(
+        name=name,
+        rows=_metric_rows(directory / METRICS),
+        manifest=_manifest(directory / MANIFEST),
+        scores=_nested(directory / SCORES, depth=3),
+        perplexity=_nested(directory / PERPLEXITY, depth=2),
+    )
+
+
+def run_names(directories: Sequence[str | Path]) -> list[str]:
+    """The shortest endings of the paths that tell them apart."""
+    parts = [Path(directory).resolve().parts for directory in directories]
+    longest = max(map(len, parts), default=1)
+    for length in range(1, longest + 1):
+        names = ["/".join(path[-length:]) for path in parts]
+        if len(set(names)) == len(names):
+            return names
+    twice = next(
+        directory for directory, path in zip(directories, parts, strict=True) if parts.count(path) > 1
+    )
+    raise InputError(twice, "the same folder twice", "each folder once")
+
+
+def _metric_rows(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        return []
+    text = read_text(path)
+    rows = []
+    for number, line in enumerate(
+        text[: text.rfind("\n") + 1].splitlines(), start=1
+    ):  # a killed run's last line
+        if not line.strip():  # may be cut short
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} line {number}", error.msg, "one JSON object a line") from error
+        if not isinstance(row, dict) or not _numbers(row) or "step" not in row:
+            raise InputError(f"{path} line {number}", line[:60], '{"step": number, name: number, ...}')
+        rows.append(row)
+    if not rows:
+        raise InputError(path, "no whole line", "the metrics of a run that took a step")
+    return rows
+
+
+def _manifest(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    manifest = read_json(path)
+    try:
+        shares = manifest["mixture"]["domains"].values()
+        counts = [
+            source["read"]["documents"] + source["train"]["kept"]["tokens"] for source in manifest["sources"]
+        ]
+        whole = all(_numbers({key: share[key] for key in ("asked", "delivered")}) for share in shares)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"no usable {error}", "a manifest as `melama data build` writes it") from error
+    if not (whole and counts):
+        raise InputError(path, "no sources or shares", "a manifest as `melama data build` writes it")
+    return manifest
+
+
+def _nested(path: Path, depth: int) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    values = read_json(path)
+    level: list[Any] = [values]
+    for _ in range(depth - 1):
+        if not all(isinstance(value, dict) for value in level):
+            raise InputError(path, "other than objects in objects", "the scores of `melama eval`")
+        level = [inner for value in level for inner in value.values()]
+    if not all(isinstance(value, dict) and isinstance(value.get("value"), (int, float)) for value in level):
+        raise InputError(path, "an entry without a number `value`", "the scores of `melama eval`")
+    return values
+
+
+def _numbers(row: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in row.values())

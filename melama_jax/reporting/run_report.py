@@ -1,0 +1,42 @@
+"""`melama report`: one page about any number of training, data and evaluation folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from melama_jax.files import write_text
+from melama_jax.reporting.page import Page, render
+from melama_jax.reporting.run_folder import read_run, run_names
+from melama_jax.reporting.run_sections import (
+    data_section,
+    heldout_section,
+    perplexity_section,
+    scores_section,
+    training_section,
+)
+
+
+def report(directories: Sequence[str | Path]) -> Page:
+    """The page about these folders, each written by `melama train`, `melama data build` or `melama eval`.
+
+    Raises:
+        InputError: a folder is missing, named twice, holds nothing to report, or a file in it is broken.
+    """
+    names = run_names(directories)
+    runs = [read_run(directory, name) for directory, name in zip(directories, names, strict=True)]
+    trained = [run for run in runs if run.rows]
+    sections = [
+        scores_section(runs),
+        training_section(trained) if trained else None,
+        heldout_section(trained),
+        perplexity_section(runs),
+        data_section(runs),
+    ]
+    lead = "Training, held-out loss, data and scores, as the folders hold them."
+    return Page(", ".join(names), lead, [section for section in sections if section is not None])
+
+
+def write_report(directories: Sequence[str | Path], output: str | Path) -> None:
+    """Writes the page whole or not at all."""
+    write_text(output, render(report(directories)))

@@ -1,0 +1,214 @@
+"""Sections of a page about runs: how they trained, what data they saw, how they scored."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import Any
+
+from melama_jax.reporting import plots
+from melama_jax.reporting.page import Block, Figure, Section, Table, Text
+from melama_jax.reporting.plots import Bar, Series
+from melama_jax.reporting.run_folder import HELDOUT, RunFolder
+
+POINTS = 300  # a line chart needs no more
+
+
+def training_section(runs: Sequence[RunFolder]) -> Section:
+    """A table of the runs, their loss, learning rate and speed over the steps."""
+    blocks: list[Block] = [_runs_table(runs)]
+    loss = [thin(run.series("loss")) for run in runs]
+    if drawable(loss):
+        caption = "Training loss, in nats a token."
+        if any(len(run.series("loss").x) > POINTS for run in runs):
+            caption += f" Each point is the mean of its stretch of steps, {POINTS} stretches a run."
+        blocks.append(Figure(plots.lines({"": loss}, "step", "loss"), caption))
+    panels = {
+        title: [thin(run.series(metric), points=60) for run in runs]
+        for title, metric in (("learning rate", "learning_rate"), ("tokens a second", "tokens_per_second"))
+    }
+    panels = {title: series for title, series in panels.items() if drawable(series)}
+    if panels:
+        blocks.append(Figure(plots.lines(panels, "step", ""), "The schedule, and how fast the run went."))
+    return Section("Training", blocks)
+
+
+def heldout_section(runs: Sequence[RunFolder]) -> Section | None:
+    """Held-out loss by domain over the steps, and perplexity at both ends; None where none was measured."""
+    domains = list(dict.fromkeys(domain for run in runs for domain in run.heldout_domains()))
+    panels = {domain: [run.series(HELDOUT + domain) for run in runs] for domain in domains}
+    panels = {domain: series for domain, series in panels.items() if drawable(series)}
+    if not panels:
+        return None
+    rows = [
+        [
+            series.name,
+            domain,
+            f"{series.x[0]:,.0f}",
+            _perplexity(series.y[0]),
+            f"{series.x[-1]:,.0f}",
+            _perplexity(series.y[-1]),
+        ]
+        for domain, several in panels.items()
+        for series in several
+        if series.x
+    ]
+    head = ("run", "domain", "first at step", "perplexity", "last at step", "perplexity")
+    chart = plots.lines(panels, "step", "held-out loss", columns=min(3, len(panels)))
+    return Section(
+        "Held-out text",
+        [
+            Figure(chart, "Loss on held-out text of each domain, in nats a token."),
+            Table(head, rows, "Perplexity is exp(loss).", numbers_from=2),
+        ],
+    )
+
+
+def ledger_blocks(manifest: Mapping[str, Any]) -> list[Block]:
+    """The account of a data folder: shares asked for and delivered, and each source's documents and tokens."""
+    domains = manifest["mixture"]["domains"]
+    rows = {kind: {name: share[kind] for name, share in domains.items()} for kind in ("asked", "delivered")}
+    blocks: list[Block] = []
+    if all(sum(row.values()) > 0 for row in rows.values()):
+        caption = "Share of the mixture's tokens by domain, asked for and delivered."
+        blocks.append(Figure(plots.shares(rows, decimals=2), caption))
+    head = (
+        "source",
+        "domain",
+        "read",
+        "dropped",
+        "held out",
+        "to train on",
+        "tokens",
+        "epochs",
+        "asked",
+        "delivered",
+    )
+    table = [_source_row(source, manifest["mixture"].get("sources", {})) for source in manifest["sources"]]
+    note = "Documents read, dropped by a rule, held out and kept; tokens to train on, and how often a pass sees them."
+    blocks.append(Table(head, table, note, numbers_from=2))
+    dropped = [
+        [source["name"], rule, f"{count['documents']:,}"]
+        for source in manifest["sources"]
+        for rule, count in source.get("dropped", {}).items()
+        if count["documents"]
+    ]
+    if dropped:
+        blocks.append(
+            Table(("source", "rule", "documents"), dropped, "What was dropped, and why.", numbers_from=2)
+        )
+    return blocks
+
+
+def scores_section(runs: Sequence[RunFolder]) -> Section | None:
+    """Every score with its interval, drawn by metric; None where no folder holds scores."""
+    scored = [run for run in runs if run.scores]
+    if not scored:
+        return None
+    blocks: list[Block] = []
+    metrics = dict.fromkeys(metric for run in scored for task in run.scores.values() for metric in task)
+    for metric in metrics:
+        groups: dict[str, list[Bar]] = {}
+        for run in scored:
+            for task, found in run.scores.items():
+                if metric in found:
+                    groups.setdefault(task, []).append(bar(run.name, found[metric]))
+        name = metric.replace("_", " ")
+        chart = plots.grouped_bars(groups, name, limit=1.0 if _within_one(groups) else None)
+        blocks.append(Figure(chart, f"{name.capitalize()} by task; lines are 95% confidence intervals."))
+    rows = [
+        [run.name, task, metric.replace("_", " "), *_score_cells(found)]
+        for run in scored
+        for task, several in run.scores.items()
+        for metric, found in several.items()
+    ]
+    head = ("run", "task", "metric", "value", "95% interval", "questions", "unparsed")
+    note = "Unparsed: answers no label could be read from; they count as wrong."
+    blocks.append(Table(head, rows, note, numbers_from=3))
+    return Section("Scores", blocks)
+
+
+def perplexity_section(runs: Sequence[RunFolder]) -> Section | None:
+    """Perplexity measured by `melama eval`; None where none was."""
+    rows = [
+        [run.name, domain, f"{found['value']:.2f}", f"{found['tokens']:,}" if "tokens" in found else ""]
+        for run in runs
+        for domain, found in run.perplexity.items()
+    ]
+    if not rows:
+        return None
+    return Section("Perplexity", [Table(("run", "domain", "perplexity", "tokens"), rows, numbers_from=2)])
+
+
+def data_section(runs: Sequence[RunFolder]) -> Section | None:
+    """The ledgers of all data folders among the runs."""
+    blocks: list[Block] = []
+    for run in runs:
+        if run.manifest:
+            blocks += [Text(f"Data folder {run.name}:"), *ledger_blocks(run.manifest)]
+    return Section("Data", blocks) if blocks else None
+
+
+def bar(label: str, score: Mapping[str, float]) -> Bar:
+    """One entry of metrics.json as a bar."""
+    return Bar(label, score["value"], score.get("low"), score.get("high"))
+
+
+def thin(series: Series, points: int = POINTS) -> Series:
+    """At most `points` points, each the mean of an equal stretch of the series."""
+    count = len(series.x)
+    if count <= points:
+        return series
+    edges = [round(i * count / points) for i in range(points + 1)]
+    stretches = list(itertools.pairwise(edges))
+    return Series(
+        series.name,
+        [fmean(series.x[a:b]) for a, b in stretches],
+        [fmean(series.y[a:b]) for a, b in stretches],
+    )
+
+
+def drawable(several: Sequence[Series]) -> bool:
+    """Whether any point is finite."""
+    return any(math.isfinite(value) for series in several for value in series.y)
+
+
+def _runs_table(runs: Sequence[RunFolder]) -> Table:
+    rows = []
+    for run in runs:
+        loss, speed, tokens = (run.series(name) for name in ("loss", "tokens_per_second", "trained_tokens"))
+        ends = [f"{loss.y[0]:.4f}", f"{loss.y[-1]:.4f}"] if loss.y else ["", ""]
+        pace = f"{median(speed.y):,.0f}" if speed.y else ""
+        a_step = f"{median(tokens.y):,.0f}" if tokens.y else ""
+        rows.append([run.name, f"{max(row['step'] for row in run.rows):,.0f}", a_step, *ends, pace])
+    head = ("run", "steps", "trained tokens a step", "first loss", "last loss", "tokens a second")
+    return Table(head, rows, "Tokens are medians over the logged steps.")
+
+
+def _source_row(source: Mapping[str, Any], shares: Mapping[str, Mapping[str, float]]) -> list[str]:
+    share = shares.get(source["name"], {})
+    dropped = sum(count["documents"] for count in source.get("dropped", {}).values())
+    held_out = source.get("heldout", {}).get("kept", {}).get("documents", 0)
+    kept = source["train"]["kept"]
+    counts = [
+        f"{n:,}" for n in (source["read"]["documents"], dropped, held_out, kept["documents"], kept["tokens"])
+    ]
+    epochs = f"{share['epochs']:.2f}" if "epochs" in share else ""
+    percents = [f"{100 * share[kind]:.2f}%" if kind in share else "" for kind in ("asked", "delivered")]
+    return [source["name"], source["domain"], *counts, epochs, *percents]
+
+
+def _score_cells(score: Mapping[str, float]) -> list[str]:
+    interval = f"{score['low']:.3f} to {score['high']:.3f}" if {"low", "high"} <= score.keys() else ""
+    counts = [f"{score[name]:,}" if name in score else "" for name in ("n", "unparsed")]
+    return [f"{score['value']:.3f}", interval, *counts]
+
+
+def _within_one(groups: Mapping[str, Sequence[Bar]]) -> bool:
+    return all(0 <= bar.value <= 1 for group in groups.values() for bar in group)
+
+
+def _perplexity(loss: float) -> str:
+    return f"{math.exp(loss):,.2f}" if loss < 700 else "beyond 1e304"
