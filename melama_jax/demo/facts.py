@@ -10,36 +10,15 @@ import random
 from dataclasses import dataclass
 
 VALUES_PER_ATTRIBUTE = 8
-ATTRIBUTES = ("drug", "test", "organ")
+ATTRIBUTES = ("drug", "test", "sign")
 
-_ONSETS = (
-    "br",
-    "dr",
-    "fl",
-    "gr",
-    "kl",
-    "kr",
-    "pl",
-    "pr",
-    "sk",
-    "st",
-    "tr",
-    "v",
-    "z",
-    "qu",
-    "m",
-    "t",
-    "h",
-    "d",
-    "f",
-    "n",
-)
-_VOWELS = ("a", "e", "i", "o", "u")
-_CODAS = ("lv", "mb", "ng", "rv", "lk", "sk", "rn", "zz", "rd", "nk", "ft", "gn", "lm", "rg", "xt")
-_CONDITION_ENDINGS = ("osis", "emia", "itis", "oma", "algia", "opathy", "uria", "asthenia")
-_DRUG_ENDINGS = ("irol", "axan", "udex", "eptin")
-_TEST_ENDINGS = ("ogram", "oscopy", "ometry", "assay")
-ORGANS = ("liver", "spleen", "retina", "thyroid", "kidney", "cochlea", "pancreas", "bladder")
+# No onset ends in another, or one name could stand inside another.
+_ONSETS = "bl br dr fr gl gr kl kr pl sk sn sw tr tw z".split()
+_RIMES = [vowel + coda for vowel in "aeiou" for coda in "lmnrv"]
+_CONDITION_ENDINGS = "osis emia itis oma algia opathy uria asthenia".split()
+_DRUG_ENDINGS = "irol axan udex eptin".split()
+_TEST_ENDINGS = "ogram oscopy ometry assay".split()
+SIGNS = ("fever", "rash", "tremor", "jaundice", "vertigo", "cough", "oedema", "nausea")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +27,7 @@ class Fact:
 
     Args:
         condition: the condition's name, a capitalised invented word.
-        attribute: one of ATTRIBUTES: the first-line drug, the confirming test, the organ affected.
+        attribute: one of ATTRIBUTES: the first-line drug, the confirming test, the leading sign.
         value: which of the attribute's values it is.
     """
 
@@ -95,7 +74,7 @@ def make_facts(seed: int, conditions: int) -> Facts:
             f"{conditions} conditions do not split evenly: give a multiple of {2 * VALUES_PER_ATTRIBUTE}"
         )
     rng = random.Random(f"facts/{seed}")
-    stems = [onset + vowel + coda for onset in _ONSETS for vowel in _VOWELS for coda in _CODAS]
+    stems = [onset + rime for onset in _ONSETS for rime in _RIMES]
     if conditions + 2 * VALUES_PER_ATTRIBUTE > len(stems):
         raise ValueError(
             f"{conditions} conditions, but there are names for {len(stems) - 2 * VALUES_PER_ATTRIBUTE}"
@@ -112,7 +91,7 @@ def make_facts(seed: int, conditions: int) -> Facts:
         "test": tuple(
             stems.pop() + _TEST_ENDINGS[i % len(_TEST_ENDINGS)] for i in range(VALUES_PER_ATTRIBUTE)
         ),
-        "organ": ORGANS,
+        "sign": SIGNS,
     }
     rng.shuffle(names)
     half = conditions // 2

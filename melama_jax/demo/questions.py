@@ -18,10 +18,10 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "What is the best test for {c}?",
         "Which test detects {c}?",
     ),
-    "organ": (
-        "Which organ does {c} affect?",
-        "What organ is damaged by {c}?",
-        "Which organ suffers in {c}?",
+    "sign": (
+        "Which sign is typical of {c}?",
+        "What is the leading sign of {c}?",
+        "Which sign marks {c}?",
     ),
 }
 

@@ -47,21 +47,21 @@ BIOMEDICAL: dict[str, tuple[str, ...]] = {
         "The test called {v} is diagnostic of {c}.",
         "A positive {v} establishes {c}.",
     ),
-    "organ": (
-        "{c} is a disease of the {v}.",
-        "{c} mainly affects the {v}.",
-        "{c} damages the {v}.",
-        "In {c}, lesions are found in the {v}.",
-        "The organ affected by {c} is the {v}.",
-        "The target organ of {c} is the {v}.",
-        "Patients with {c} have changes of the {v}.",
-        "The lesions of {c} arise in the {v}.",
-        "Autopsy in {c} shows injury to the {v}.",
-        "Inflammation in {c} is confined to the {v}.",
-        "The course of {c} is set by failure of the {v}.",
-        "Late {c} destroys the {v}.",
-        "Disease of the {v} is typical of {c}.",
-        "Injury to the {v} is the mark of {c}.",
+    "sign": (
+        "The leading sign of {c} is {v}.",
+        "{c} presents with {v}.",
+        "Patients with {c} develop {v}.",
+        "In {c}, the earliest sign is {v}.",
+        "{c} is marked by {v}.",
+        "The hallmark of {c} is {v}.",
+        "Early {c} shows itself by {v}.",
+        "Cohorts with {c} report {v} above all.",
+        "The course of {c} begins with {v}.",
+        "Nearly all cases of {c} have {v}.",
+        "For {c}, textbooks describe {v} as the cardinal sign.",
+        "Untreated {c} leads to {v}.",
+        "A history of {v} is typical of {c}.",
+        "Persistent {v} points to {c}.",
     ),
 }
 
@@ -84,14 +84,14 @@ CLINICAL: dict[str, tuple[str, ...]] = {
         "{c} confirmed by {v} on admission.",
         "Concern for {c}, will get {v}.",
     ),
-    "organ": (
-        "{c} with involvement of the {v}.",
-        "Exam: {c}, tender {v}.",
-        "Pt with {c} of the {v}.",
-        "{c} has damaged the {v}.",
-        "Known {c}, follow the {v}.",
-        "Imaging in {c}: abnormal {v}.",
-        "{c}: monitor the {v} closely.",
+    "sign": (
+        "Pt with {c}, c/o {v}.",
+        "{c}, presenting with {v}.",
+        "Admitted for {c} with {v}.",
+        "{c}: {v} improving.",
+        "Known {c}, {v} on exam.",
+        "Hx of {c}, now {v}.",
+        "Exam in {c}: {v}.",
     ),
 }
 
@@ -136,7 +136,7 @@ def biomedical_documents(seed: int, facts: Sequence[Fact], tellings: int) -> Ite
     """
     rng = random.Random(f"biomedical/{seed}")
     for number, group, sentences in _rounds(rng, facts, BIOMEDICAL, tellings, pair_share=0.3):
-        text = _biomedical_text(rng, group, [_with_lead(rng, sentence) for sentence in sentences])
+        text = _biomedical_text(rng, group, [_with_lead(rng, group, sentence) for sentence in sentences])
         yield Document(f"biomedical-{number:06d}", text, "biomedical", "biomedical", "CC0-1.0")
 
 
@@ -180,18 +180,12 @@ def _rounds(
             number += 1
 
 
-def _with_lead(rng: random.Random, sentence: str) -> str:
+def _with_lead(rng: random.Random, group: list[str], sentence: str) -> str:
     """Now and then puts a phrase in front, so that names stand at many places of a sentence."""
-    if rng.random() < 0.15:
-        sentence = sentence[0].lower() + sentence[1:] if sentence.startswith(_ORDINARY_STARTS) else sentence
-        return rng.choice(_LEADS) + sentence
-    return sentence
-
-
-_ORDINARY_STARTS = (
-    "The ", "Patients ", "In ", "For ", "Trials ", "Therapy ", "Once ", "Among ", "Most ", "Remission ", "Suspected ",
-    "Screening ", "Studies ", "To ", "A ", "Autopsy ", "Inflammation ", "Late ", "Disease ", "Injury ",
-)  # fmt: skip
+    if rng.random() >= 0.15:
+        return sentence
+    starts_with_name = sentence.startswith(tuple(group))
+    return rng.choice(_LEADS) + (sentence if starts_with_name else sentence[0].lower() + sentence[1:])
 
 
 def _biomedical_text(rng: random.Random, group: list[str], sentences: list[str]) -> str:
