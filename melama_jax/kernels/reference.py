@@ -36,15 +36,18 @@ def masked_attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: j
         [batch, length, heads, head_dim] in query's dtype; zeros where a query may see nothing.
     """
     batch, length, heads, head_dim = query.shape
-    groups = heads // key.shape[2]
-    query_groups = query.reshape(batch, length, key.shape[2], groups, head_dim)
-    scores = jnp.einsum("blkgd,bskd->bkgls", query_groups, key, preferred_element_type=jnp.float32)
-    seen = mask[:, None, None]
-    scores = jnp.where(seen, scores * head_dim**-0.5, MASKED)
-    weights = jnp.where(seen, jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True)), 0.0)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    weights = (weights / jnp.where(total == 0.0, 1.0, total)).astype(value.dtype)
-    out = jnp.einsum("bkgls,bskd->blkgd", weights, value, preferred_element_type=jnp.float32)
+    kv_heads, groups = key.shape[2], heads // key.shape[2]
+    # Heads before length, a group's queries one after another: the compiler gets plain batched matrix products.
+    query = query.reshape(batch, length, kv_heads, groups, head_dim).transpose(0, 2, 3, 1, 4)
+    query = query.reshape(batch, kv_heads, groups * length, head_dim)
+    key, value = jnp.swapaxes(key, 1, 2), jnp.swapaxes(value, 1, 2)
+    scores = jnp.einsum("bkqd,bksd->bkqs", query, key, preferred_element_type=jnp.float32) * head_dim**-0.5
+    scores = scores.reshape(batch, kv_heads, groups, length, -1)
+    weights = jax.nn.softmax(scores + jnp.where(mask, 0.0, MASKED)[:, None, None], axis=-1)
+    weights = weights.astype(value.dtype).reshape(batch, kv_heads, groups * length, -1)
+    out = jnp.einsum("bkqs,bksd->bkqd", weights, value, preferred_element_type=jnp.float32)
+    out = out.reshape(batch, kv_heads, groups, length, head_dim).transpose(0, 3, 1, 2, 4)
+    out = jnp.where(mask.any(-1)[:, :, None, None, None], out, 0.0)
     return out.reshape(batch, length, heads, head_dim).astype(query.dtype)
 
 
