@@ -16,18 +16,17 @@ from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.text.sentencepiece_training import train_sentencepiece
 from melama_jax.training.config import AdamW
 
-VOCAB_SIZE = 512
+VOCAB_SIZE = 1024
 SEQ_LEN = 128
 CONFIG = LlamaConfig(
     vocab_size=VOCAB_SIZE,
-    embed_dim=96,
-    mlp_dim=256,
-    num_layers=3,
+    embed_dim=128,
+    mlp_dim=384,
+    num_layers=2,
     num_heads=4,
-    num_kv_heads=2,
-    head_dim=24,
+    num_kv_heads=4,
+    head_dim=32,
     max_seq_len=SEQ_LEN,
-    tie_embeddings=True,
 )
 
 
@@ -52,10 +51,10 @@ def invented_material(folder: Path, seed: int) -> Material:
         seq_len=SEQ_LEN,
         heldout_fraction=0.03,
         curation=Curation(),
-        base=Base(CONFIG, Stage(600, 16, AdamW(learning_rate=4e-3, weight_decay=0.01))),
-        pretrain=Stage(1500, 16, AdamW(learning_rate=4e-3, weight_decay=0.01)),
-        tune=Stage(300, 16, AdamW(learning_rate=3e-3, weight_decay=0.0)),
-        lora=LoraConfig(rank=16, alpha=32.0),
+        base=Base(CONFIG, Stage(250, 16, AdamW(learning_rate=2e-3, end_ratio=0.1, weight_decay=0.01))),
+        pretrain=Stage(900, 16, AdamW(learning_rate=2e-3, end_ratio=0.1, weight_decay=0.01)),
+        tune=Stage(100, 16, AdamW(learning_rate=1e-3, end_ratio=0.1, weight_decay=0.0)),
+        lora=LoraConfig(rank=16, alpha=16.0),
         exam=functools.partial(closed_book, rows=rows),
         exam_name="closed-book questions on facts never in the tuning set",
         questions=len(rows),

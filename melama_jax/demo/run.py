@@ -14,32 +14,19 @@ from typing import Any
 
 from melama_jax import files
 from melama_jax.checkpoints.hf_export import to_hf
+from melama_jax.demo.findings import Findings, summarise
 from melama_jax.demo.material import TEMPLATE, Material, Stage
-from melama_jax.evaluation.metrics import Estimate
+from melama_jax.demo.page import demo_page
 from melama_jax.evaluation.perplexity import perplexity
 from melama_jax.model_api import load
 from melama_jax.packing.build import build
 from melama_jax.packing.config import DataBuild
+from melama_jax.reporting.page import render
 from melama_jax.training.config import Run
 from melama_jax.training.train import train
 
 RATES = {"biomedical": 15.0, "clinical": 1.0, "general": 4.0}
 WITHOUT_GENERAL = {**RATES, "general": 0.0}
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What the demo measured.
-
-    Args:
-        exams: "control" (the base, tuned) and "tuned" (continually pre-trained, then tuned) -> way of asking -> score.
-        general_perplexity: "before", "after_with_general", "after_without_general" on held-out general text.
-        seconds: stage -> seconds.
-    """
-
-    exams: Mapping[str, Mapping[str, Estimate]]
-    general_perplexity: Mapping[str, float]
-    seconds: Mapping[str, float]
 
 
 @dataclass
@@ -78,6 +65,7 @@ def run_demo(
         stuff = material(output / "material")
     demo = Demo(stuff, output, seed, clock)
     findings = demo.run()
+    files.write_text(output / "report.html", render(demo_page(stuff, findings, output)))
     summary = summarise(stuff, findings, output)
     files.write_json(output / "summary.json", summary)
     return summary
@@ -191,27 +179,3 @@ class Demo:
 
     def _general_perplexity(self, model: Path) -> float:
         return perplexity(load(str(model)), self.output / "data" / "mixture")["general"].value
-
-
-def summarise(material: Material, findings: Findings, output: Path) -> dict[str, Any]:
-    """What summary.json holds: the findings, and where the export and the report are."""
-    by_likelihood = {name: exam["likelihood"] for name, exam in findings.exams.items()}
-    return {
-        "material": material.title,
-        "exam": material.exam_name,
-        "closed_book_accuracy": {
-            "base": by_likelihood["control"].value,
-            "pretrained_and_tuned": by_likelihood["tuned"].value,
-            "chance": material.chance,
-            "questions": material.questions,
-        },
-        "exams": {
-            name: {way: estimate.to_json() for way, estimate in exam.items()}
-            for name, exam in findings.exams.items()
-        },
-        "general_perplexity": dict(findings.general_perplexity),
-        "seconds": dict(findings.seconds),
-        "notes": list(material.notes),
-        "export": str(output / "export"),
-        "report": str(output / "report.html"),
-    }

@@ -1,0 +1,50 @@
+"""What a demo measured, and how summary.json says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from melama_jax.demo.material import Material
+from melama_jax.evaluation.metrics import Estimate
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the demo measured.
+
+    Args:
+        exams: "control" (the base, tuned) and "tuned" (continually pre-trained, then tuned) -> way of asking -> score.
+        general_perplexity: "before", "after_with_general", "after_without_general" on held-out general text.
+        seconds: stage -> seconds.
+    """
+
+    exams: Mapping[str, Mapping[str, Estimate]]
+    general_perplexity: Mapping[str, float]
+    seconds: Mapping[str, float]
+
+
+def summarise(material: Material, findings: Findings, output: Path) -> dict[str, Any]:
+    """What summary.json holds: the findings, and where the export and the report are."""
+    by_likelihood = {name: exam["likelihood"] for name, exam in findings.exams.items()}
+    return {
+        "material": material.title,
+        "exam": material.exam_name,
+        "closed_book_accuracy": {
+            "base": by_likelihood["control"].value,
+            "pretrained_and_tuned": by_likelihood["tuned"].value,
+            "chance": material.chance,
+            "questions": material.questions,
+        },
+        "exams": {
+            name: {way: estimate.to_json() for way, estimate in exam.items()}
+            for name, exam in findings.exams.items()
+        },
+        "general_perplexity": dict(findings.general_perplexity),
+        "seconds": dict(findings.seconds),
+        "notes": list(material.notes),
+        "export": str(output / "export"),
+        "report": str(output / "report.html"),
+    }
