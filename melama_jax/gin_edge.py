@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import gin
@@ -43,9 +44,14 @@ class GinArguments:
     search_paths: tuple[str, ...] = ()
 
 
-def load_run(arguments: GinArguments) -> tuple[Run, str]:
-    """(the Run that gin files and bindings describe, the gin text that makes it again)."""
-    return _load(arguments, Run, _TRAINING)
+def load_run(arguments: GinArguments, unset: Mapping[str, object] | None = None) -> tuple[Run, str]:
+    """(the Run that gin files and bindings describe, the gin text that makes it again).
+
+    Args:
+        arguments: the command line's.
+        unset: values for REQUIRED macros that nobody set and the caller can do without.
+    """
+    return _load(arguments, Run, _TRAINING, unset or {})
 
 
 def load_data_build(arguments: GinArguments) -> tuple[Any, str]:
@@ -63,7 +69,12 @@ def config_folders() -> tuple[Path, ...]:
     return tuple(path for path in (package / "gin_configs", package.parent / "gin_configs") if path.is_dir())
 
 
-def _load(arguments: GinArguments, wanted: type[T], classes: Sequence[type]) -> tuple[T, str]:
+def _load(
+    arguments: GinArguments,
+    wanted: type[T],
+    classes: Sequence[type],
+    unset: Mapping[str, object] = MappingProxyType({}),
+) -> tuple[T, str]:
     if not arguments.files:
         raise InputError("--gin_file", "none given", "at least one gin file, such as runs/pretrain.gin")
     pieces = [piece for name in arguments.files for piece in _pieces(name, arguments.search_paths)]
@@ -76,6 +87,8 @@ def _load(arguments: GinArguments, wanted: type[T], classes: Sequence[type]) -> 
         for where, text in (*pieces, *bindings):  # noqa: B007  (the error names the piece that failed)
             gin.parse_config(text)
         where = ", ".join(arguments.files)
+        for name in set(_required(gin.config_str())) & set(unset):
+            gin.parse_config(f"{name} = {unset[name]!r}")
         text = gin.config_str()
         _check_required(text)
         return configurables[wanted.__name__](), text
@@ -142,9 +155,12 @@ def _check_macros(bindings: Sequence[str], text: str) -> None:
             raise InputError(f"--gin.{name}", "a macro nothing reads", f"one of {', '.join(read)}")
 
 
+def _required(text: str) -> list[str]:
+    return re.findall(r"^(\w+) = %gin\.REQUIRED", text, re.MULTILINE)
+
+
 def _check_required(text: str) -> None:
-    missing = re.findall(r"^(\w+) = %gin\.REQUIRED", text, re.MULTILINE)
-    if missing:
+    if missing := _required(text):
         raise InputError(
             f"gin macro {', '.join(missing)}", "no value", " ".join(f"--gin.{name}=VALUE" for name in missing)
         )

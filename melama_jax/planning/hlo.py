@@ -1,0 +1,168 @@
+"""Reading a compiled program's text: its computations, and how often each runs in one step.
+
+The text is what jax.stages.Compiled.as_text() gives: scheduled HLO, one instruction a line, one program for all
+chips. A loop's body is written once, so everything counted from it must be multiplied by the loop's turns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_HEADER = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{$")
+_INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = (.*)")
+_OPCODE = re.compile(r"([a-z][\w\-]*)\((.*)")
+_CALLED = re.compile(
+    r"(?:calls|body|to_apply|called_computations|branch_computations|\w+_computation)=(\{[^}]*\}|%?[\w.\-]+)"
+)
+_ARRAY = re.compile(r"\b(pred|bf16|[fsuc]\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One line: `name = type opcode(arguments), attributes`."""
+
+    name: str
+    type: str
+    opcode: str
+    arguments: str
+    attributes: str
+    root: bool
+
+    @property
+    def operands(self) -> list[str]:
+        """Names of the instructions whose results it takes."""
+        return re.findall(r"%([\w.\-]+)", self.arguments)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Computations by name, each in the order it runs in, and the name of the one that is entered."""
+
+    computations: dict[str, list[Instruction]]
+    entry: str
+
+
+def parse(text: str) -> Program:
+    """The program in a compiled text; ValueError where it has no entry."""
+    computations: dict[str, list[Instruction]] = {}
+    entry, current = None, None
+    for line in text.splitlines():
+        if current is None:
+            if header := _HEADER.match(line):
+                current = computations.setdefault(header[2], [])
+                entry = header[2] if header[1] else entry
+        elif line == "}" or line.startswith("}, execution_thread"):
+            current = None
+        elif match := _INSTRUCTION.match(
+            line
+        ):  # what a kernel's metadata spreads over more lines is not for us
+            current.append(_instruction(match[2], match[3], bool(match[1])))
+    if entry is None:
+        raise ValueError("a compiled text without an ENTRY computation")
+    return Program(computations, entry)
+
+
+def _instruction(name: str, rest: str, root: bool) -> Instruction:
+    kind, rest = _split_type(rest)
+    match = _OPCODE.match(rest)
+    if match is None:
+        raise ValueError(f"instruction {name}: no opcode in {rest[:80]!r}")
+    return Instruction(name, kind, match[1], *_balanced(match[2]), root)
+
+
+def _split_type(rest: str) -> tuple[str, str]:
+    if rest.startswith("("):
+        inside, after = _balanced(rest[1:])
+        return f"({inside})", after.lstrip()
+    kind, _, after = rest.partition(" ")
+    return kind, after
+
+
+def _balanced(text: str) -> tuple[str, str]:
+    """(what stands before the parenthesis that closes, what stands after it)."""
+    depth = 1
+    for place, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return text[:place], text[place + 1 :]
+    return text, ""
+
+
+def array_bytes(kind: str) -> int:
+    """Bytes of a type's arrays, all parts of a tuple together, without the padding of TPU tiles."""
+    return sum(_bits(dtype) * _size(dims) for dtype, dims in _ARRAY.findall(kind)) // 8
+
+
+def _bits(dtype: str) -> int:
+    return 8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0])
+
+
+def _size(dims: str) -> int:
+    size = 1
+    for dim in dims.split(",") if dims else ():
+        size *= int(dim)
+    return size
+
+
+def runs(program: Program) -> dict[str, int]:
+    """How often each computation runs in one step. Of a conditional every branch counts as taken.
+
+    Raises:
+        ValueError: a loop whose turns the text does not show.
+    """
+    counts = dict.fromkeys(program.computations, 0)
+
+    def enter(name: str, times: int) -> None:
+        counts[name] += times
+        for instruction in program.computations[name]:
+            turns = trip_count(program, name, instruction) if instruction.opcode == "while" else 1
+            for called in _called(instruction):
+                enter(called, times * turns)
+
+    enter(program.entry, 1)
+    return counts
+
+
+def _called(instruction: Instruction) -> Iterator[str]:
+    """Computations an instruction runs; the later halves of an asynchronous one only name theirs again."""
+    if instruction.opcode.endswith(("-done", "-update")):
+        return
+    for found in _CALLED.findall(instruction.attributes.partition(", metadata=")[0]):
+        yield from re.findall(r"[\w.\-]+", found)
+
+
+def trip_count(program: Program, caller: str, loop: Instruction) -> int:
+    """Turns of a counted `while`: the limit its condition compares with, less the counter's start.
+
+    Raises:
+        ValueError: the condition is no comparison of a counter, or its ends are not constants.
+    """
+    match = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
+    condition = {i.name: i for i in program.computations[match[1]]} if match else {}
+    outer = {i.name: i for i in program.computations[caller]}
+    carried = outer[loop.operands[0]].operands
+    compare = next((i for i in condition.values() if i.root), None)
+    if compare is None or compare.opcode != "compare" or "direction=LT" not in compare.attributes:
+        raise ValueError(f"loop {loop.name}: its condition is no `counter < limit`")
+
+    def start(name: str) -> int:
+        """A value when the loop is entered: a constant, or one the loop carries."""
+        instruction = condition[name]
+        index = re.search(r"index=(\d+)", instruction.attributes)
+        if instruction.opcode == "get-tuple-element" and index:
+            return _constant(outer, carried[int(index[1])], loop.name)
+        return _constant(condition, name, loop.name)
+
+    counter, limit = compare.operands
+    return start(limit) - start(counter)
+
+
+def _constant(scope: dict[str, Instruction], name: str, loop: str) -> int:
+    instruction = scope[name]
+    while instruction.opcode in ("copy", "bitcast") and instruction.operands[0] in scope:
+        instruction = scope[instruction.operands[0]]
+    if instruction.opcode != "constant":
+        raise ValueError(f"loop {loop}: {name} is a {instruction.opcode}, not a constant")
+    return int(instruction.arguments)
