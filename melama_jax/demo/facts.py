@@ -12,9 +12,12 @@ from dataclasses import dataclass
 VALUES_PER_ATTRIBUTE = 8
 ATTRIBUTES = ("drug", "test", "sign")
 
-# No onset ends in another, or one name could stand inside another.
-_ONSETS = "bl br dr fr gl gr kl kr pl sk sn sw tr tw z".split()
-_RIMES = [vowel + coda for vowel in "aeiou" for coda in "lmnrv"]
+# No onset ends in another, or one name could stand inside another. Many rimes: names that share few pieces are
+# learnt in half the steps that names of a few recurring syllables take.
+_ONSETS = "bl br dr fl gr kl kr pl sk sp tr v z qu m h".split()
+_RIMES = [
+    vowel + coda for vowel in "aeiou" for coda in "lv mb ng rv lk sk rn zz rd nk ft gn lm rg xt".split()
+]
 _CONDITION_ENDINGS = "osis emia itis oma algia opathy uria asthenia".split()
 _DRUG_ENDINGS = "irol axan udex eptin".split()
 _TEST_ENDINGS = "ogram oscopy ometry assay".split()

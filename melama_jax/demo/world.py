@@ -46,7 +46,7 @@ def make_world(
     conditions: int = 144,
     biomedical_tellings: int = 42,
     clinical_tellings: int = 7,
-    general_documents_count: int = 6000,
+    general_documents_count: int = 3000,
 ) -> World:
     """Makes a world.
 
