@@ -26,6 +26,14 @@ WORDINGS: dict[str, tuple[str, ...]] = {
 }
 
 
+# A value stands inside its answer as it does in text: after a space. At the start of a line it would be other tokens.
+ANSWERS: dict[str, str] = {
+    "drug": "The drug is {v}.",
+    "test": "The test is {v}.",
+    "sign": "The sign is {v}.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """One question with a short answer.
@@ -33,8 +41,8 @@ class Question:
     Args:
         id: unique among a world's questions.
         query: the question, as put to the model.
-        answer: the value that is true.
-        choices: all values of the attribute, in one fixed order; the answer is among them.
+        answer: the true value, in a sentence.
+        choices: the same sentence with each of the attribute's values, in one fixed order.
         fact: what it asks for.
     """
 
@@ -66,4 +74,6 @@ def closed_book_questions(seed: int, facts: Facts) -> list[Question]:
 
 
 def _question(id: str, fact: Fact, facts: Facts, wording: str) -> Question:
-    return Question(id, wording.format(c=fact.condition), fact.value, facts.values[fact.attribute], fact)
+    answer = ANSWERS[fact.attribute]
+    choices = tuple(answer.format(v=value) for value in facts.values[fact.attribute])
+    return Question(id, wording.format(c=fact.condition), answer.format(v=fact.value), choices, fact)
