@@ -174,3 +174,17 @@ def test_names_come_to_a_few_pieces_of_a_small_vocabulary():
     pieces = [len(model.encode(name)) for name in names]
     assert max(pieces) <= 7 and sum(pieces) / len(pieces) <= 4.5
     assert all(len(model.encode(value)) <= 3 for values in world.facts.values.values() for value in values)
+
+
+def test_an_answer_spells_its_value_as_the_text_does():
+    sentencepiece = pytest.importorskip("sentencepiece")
+    from melama_jax.text.sentencepiece_training import train_sentencepiece
+
+    world = make_world(2, general_documents_count=1000)
+    texts = [d.text for d in world.biomedical + world.clinical + world.general]
+    model = sentencepiece.SentencePieceProcessor(model_proto=train_sentencepiece(texts, 1024))
+    for question in world.closed_book[::9]:
+        told = model.encode(f"{question.fact.condition} was seen with {question.fact.value}")
+        value = told[len(model.encode(f"{question.fact.condition} was seen with")) :]
+        answer = model.encode(f"Human: {question.query} Assistant: \n{question.answer}")
+        assert any(answer[i : i + len(value)] == value for i in range(len(answer)))
