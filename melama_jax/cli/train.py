@@ -17,11 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when all steps are done, 1 when a signal stopped the run (its state is saved)."""
+    import jax
+
     from melama_jax.gin_edge import load_run
+    from melama_jax.training.distributed import initialize_if_pod
     from melama_jax.training.train import train
 
     run, gin = load_run(gin_arguments(args))
-    outcome = train(run, gin)
+    initialize_if_pod()
+    outcome = train(run, gin, print if jax.process_index() == 0 else None)
     if outcome.stopped_by:
         where = f"step {outcome.step} of {run.train_steps}"
         print(f"stopped by {outcome.stopped_by} at {where}, saved; run again to continue", file=sys.stderr)

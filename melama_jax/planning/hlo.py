@@ -134,35 +134,57 @@ def _called(instruction: Instruction) -> Iterator[str]:
 
 
 def trip_count(program: Program, caller: str, loop: Instruction) -> int:
-    """Turns of a counted `while`: the limit its condition compares with, less the counter's start.
+    """Turns of a counted `while`: from the counter's start to the limit its condition compares with, by its step.
+
+    The compiler peels turns off (a later start) and unrolls (a longer step), so all three are read.
 
     Raises:
-        ValueError: the condition is no comparison of a counter, or its ends are not constants.
+        ValueError: the loop does not count from a constant to a constant by a constant.
     """
-    match = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
-    condition = {i.name: i for i in program.computations[match[1]]} if match else {}
+    condition, body = (_computation(program, loop, name) for name in ("condition", "body"))
     outer = {i.name: i for i in program.computations[caller]}
-    carried = outer[loop.operands[0]].operands
-    compare = next((i for i in condition.values() if i.root), None)
-    if compare is None or compare.opcode != "compare" or "direction=LT" not in compare.attributes:
+    carried = outer[loop.operands[0]].operands  # a tuple: what the loop starts from
+    compare = next(i for i in condition.values() if i.root)
+    if compare.opcode != "compare" or "direction=LT" not in compare.attributes:
         raise ValueError(f"loop {loop.name}: its condition is no `counter < limit`")
 
-    def start(name: str) -> int:
-        """A value when the loop is entered: a constant, or one the loop carries."""
-        instruction = condition[name]
-        index = re.search(r"index=(\d+)", instruction.attributes)
-        if instruction.opcode == "get-tuple-element" and index:
-            return _constant(outer, carried[int(index[1])], loop.name)
-        return _constant(condition, name, loop.name)
+    def value(scope: dict[str, Instruction], name: str) -> int:
+        """A constant, also one that the loop carries along unchanged."""
+        instruction = scope[name]
+        while instruction.opcode in ("copy", "bitcast"):
+            instruction = scope[instruction.operands[0]]
+        if instruction.opcode == "get-tuple-element" and scope is not outer:
+            return value(outer, carried[_index(instruction)])
+        if instruction.opcode != "constant":
+            raise ValueError(f"loop {loop.name}: {name} is a {instruction.opcode}, not a constant")
+        return int(instruction.arguments)
 
-    counter, limit = compare.operands
-    return start(limit) - start(counter)
+    def advance(name: str) -> int:
+        """What the body adds to the counter on the way to `name`."""
+        instruction = body[name]
+        if instruction.opcode == "get-tuple-element" and _index(instruction) == counter:
+            return 0
+        if instruction.opcode == "add":
+            return sum(advance(operand) for operand in instruction.operands)
+        return value(body, name)
+
+    counted, limit = compare.operands
+    counter = _index(condition[counted])
+    after = next(i for i in body.values() if i.root).operands[counter]
+    return -((value(condition, counted) - value(condition, limit)) // advance(after))
 
 
-def _constant(scope: dict[str, Instruction], name: str, loop: str) -> int:
-    instruction = scope[name]
-    while instruction.opcode in ("copy", "bitcast") and instruction.operands[0] in scope:
-        instruction = scope[instruction.operands[0]]
-    if instruction.opcode != "constant":
-        raise ValueError(f"loop {loop}: {name} is a {instruction.opcode}, not a constant")
-    return int(instruction.arguments)
+def _computation(program: Program, instruction: Instruction, role: str) -> dict[str, Instruction]:
+    match = re.search(rf"\b{role}=%?([\w.\-]+)", instruction.attributes)
+    if match is None:
+        raise ValueError(f"{instruction.opcode} {instruction.name} without a {role}")
+    return {i.name: i for i in program.computations[match[1]]}
+
+
+def _index(instruction: Instruction) -> int:
+    match = re.search(r"\bindex=(\d+)", instruction.attributes)
+    if match is None:
+        raise ValueError(
+            f"{instruction.name} is a {instruction.opcode}, not an element of what a loop carries"
+        )
+    return int(match[1])

@@ -1,0 +1,149 @@
+"""A training step compiled for TPU slices nobody has here; needs the TPU compiler, no TPU."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import jax
+import pytest
+
+from melama_jax.cli.main import main
+from melama_jax.errors import InputError
+from melama_jax.models.config import LlamaConfig
+from melama_jax.models.params import count, param_shapes
+from melama_jax.partitioning.mesh import MeshShape
+from melama_jax.planning.compile import compile_step, out_of_memory, slice_devices, trace_step
+from melama_jax.planning.report import plan
+from melama_jax.planning.slices import find_slice
+from melama_jax.training.config import Run
+
+pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install 'melama-jax[tpu]'")
+
+# Two key-value heads for four query heads, whole lanes: what the attention kernel asks for.
+MODEL = LlamaConfig(256, 512, 1024, 3, 4, 2, 128, 256)
+
+
+def run(**kwargs):
+    return Run("", "", 1, **{"batch_size": 8, "seq_len": 128, "model": MODEL, **kwargs})
+
+
+@pytest.fixture(scope="module")
+def made():
+    """The plan of one small run on eight v5e chips, everything over fsdp."""
+    return plan(run(remat="full"), find_slice("v5e-8"))
+
+
+def test_memory_is_a_share_of_weights_and_moments(made):
+    bytes_each = 4 * count(param_shapes(MODEL)) // 8
+    norms = 4 * (2 * 3 + 1) * 512 * 7 // 8  # norm scales are small and whole on every chip
+    assert made.fits and made.memory is not None
+    assert made.memory.weights == pytest.approx(bytes_each + norms, rel=1e-6)
+    assert made.memory.optimizer == pytest.approx(2 * (bytes_each + norms), rel=1e-3)
+    assert made.peak_bytes_per_chip == sum(vars(made.memory).values()) < made.hbm_bytes_per_chip
+
+
+def test_weights_go_round_three_times(made):
+    """fsdp gathers each layer's weights in bfloat16 for the forward and the backward pass and scatters gradients."""
+    layers = count(param_shapes(MODEL)["layers"])
+    expected = 3 * 2 * layers * 7 / 8
+    received = sum(row.received_bytes for row in made.collectives)
+    assert expected < received < 1.5 * expected
+    assert {row.network for row in made.collectives} == {"ici"}
+
+
+def test_bounds_follow_from_the_chips_rates(made):
+    assert made.tokens_per_step == 8 * 128
+    assert made.step_seconds_at_least["compute"] == pytest.approx(made.flops_per_step / 8 / 197e12, rel=0.2)
+    received = sum(row.received_bytes for row in made.collectives)
+    assert made.step_seconds_at_least["ici"] == pytest.approx(received / 200e9)
+    slowest = max(made.step_seconds_at_least.values())
+    assert made.tokens_per_second_per_chip_at_most == pytest.approx(128 / slowest)
+
+
+def test_grouped_query_kernel_in_a_sharded_step_runs_forward_once():
+    """fsdp and tensor parallelism, two query heads a key head: a policy that keeps attention's output spares the
+    backward pass a second forward kernel, and what is offloaded waits in host memory."""
+    mixed = run(mesh=MeshShape(fsdp=2, tensor=2), remat="attention", offload=("up_proj",))
+    compiled = compile_step(trace_step(mixed, find_slice("v5e-4")))
+    assert isinstance(compiled, jax.stages.Compiled)
+    kernels = re.findall(r"%(splash_mha_[a-z]+)\S* = .*tpu_custom_call", compiled.as_text() or "")
+    assert kernels.count("splash_mha_fwd") == kernels.count("splash_mha_dkv") > 0
+    kept = 3 * 2 * (8 // 2) * 128 * (1024 // 2)  # layers, bfloat16, a chip's rows, length, its part of mlp
+    assert compiled.memory_analysis().host_temp_size_in_bytes >= kept
+
+
+def test_what_does_not_fit_is_said_with_its_bytes(capsys, tmp_path):
+    flags = [
+        *("--gin_file=models/llama2_7b.gin", "--gin_file=runs/pretrain.gin", "--gin_file=slices/v5e-8.gin"),
+        *("--gin.LlamaConfig.num_layers=1", "--gin.LlamaConfig.vocab_size=1048576", "--gin.BATCH_SIZE=16"),
+        *("--topology", "v5e-8", "--json", str(tmp_path / "plan.json")),
+    ]
+    assert main(["plan", *flags]) == 1
+    assert "does not fit: needs" in capsys.readouterr().out
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written["fits"] is False and written["memory"] is None and written["chips"] == 8
+    assert written["peak_bytes_per_chip"] > written["hbm_bytes_per_chip"]
+    assert "RESOURCE_EXHAUSTED" in written["message"]
+
+
+def test_the_command_prints_and_writes_the_same_plan(capsys, tmp_path):
+    """A launch's gin files, without the macros that a plan can do without."""
+    flags = [
+        *("--gin_file=models/tiny.gin", "--gin_file=runs/pretrain.gin", "--gin_file=slices/v5e-8.gin"),
+        *("--gin.BATCH_SIZE=16", "--gin.SEQ_LEN=128", "--topology", "v5e-8"),
+    ]
+    assert main(["plan", *flags, "--json", str(tmp_path / "plan.json")]) == 0
+    written = json.loads((tmp_path / "plan.json").read_text())
+    assert written["fits"] and written["mesh"]["fsdp"] == 8
+    assert f"{written['flops_per_step']:.4g} FLOPs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--topology", "v5p-100"], "--topology"),
+        (["--topology", "v5e-8", "--slices", "0"], "--slices"),
+        (["--topology", "v5e-8", "--slices", "2"], "MeshShape.slice"),
+        (["--topology", "v5e-8", "--gin.BATCH_SIZE=12"], "BATCH_SIZE"),
+        (["--topology", "v5e-8", "--gin.MeshShape.fsdp=3"], "MeshShape"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(flags, word, capsys):
+    files = ("models/tiny.gin", "runs/pretrain.gin", "slices/v5e-8.gin")
+    argv = [*(f"--gin_file={name}" for name in files), "--gin.SEQ_LEN=128", *flags]
+    assert main(["plan", *argv]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("melama plan: ") and word in error and error.count("\n") == 1
+
+
+def test_slices_are_laid_out_along_their_own_axis():
+    step = trace_step(run(mesh=MeshShape(slice=2), batch_size=16), find_slice("v5e-8"), slices=2)
+    grid = step.setup.mesh.devices
+    assert grid.shape == (2, 1, 8, 1, 1)
+    assert [{device.slice_index for device in part.flat} for part in grid] == [{0}, {1}]
+
+
+def test_without_the_compiler_the_user_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"melama-jax\[tpu\]"):
+        slice_devices(find_slice("v5e-8"))
+
+
+@pytest.mark.parametrize(
+    ("message", "gibibytes"),
+    [
+        ("the total memory required for HLO temporaries (240.00G) exceeds available HBM (30.75G).", 240.0),
+        ("Ran out of memory in memory space hbm. Used 101.53G of 95.74G hbm. Exceeded by 5.79G.", 101.53),
+        ("something else", None),
+    ],
+)
+def test_a_refusal_is_read(message, gibibytes):
+    refused = out_of_memory(f"RESOURCE_EXHAUSTED: {message}\nmore")
+    assert refused.message == f"RESOURCE_EXHAUSTED: {message}"
+    if gibibytes is None:
+        assert refused.needed_bytes is None
+    else:
+        assert refused.needed_bytes is not None
+        assert math.isclose(refused.needed_bytes, gibibytes * 2**30, rel_tol=1e-9)
