@@ -66,7 +66,7 @@ def made_commands(args: argparse.Namespace):  # noqa: ANN201  (a room's type, im
 
     from melama_jax.errors import InputError
     from melama_jax.gin_edge import load_run
-    from melama_jax.launching.launch import Launch, check_travels
+    from melama_jax.launching.launch import Launch, travelling_files
     from melama_jax.launching.queued_resource import queued_resource
     from melama_jax.launching.skypilot import skypilot
     from melama_jax.launching.xpk import xpk
@@ -76,11 +76,11 @@ def made_commands(args: argparse.Namespace):  # noqa: ANN201  (a room's type, im
     where = find_slice(args.topology)
     training, _ = load_run(gin)  # what cannot be read here must not wait in a queue to fail there
     training.mesh.sizes(where.chips * args.slices)
-    check_travels(gin, Path())
+    own_files = travelling_files(gin, Path())
     for flag, on in (("code", "queued-resource"), ("cluster", "xpk")):
         if getattr(args, flag) and args.on != on:
             raise InputError(f"--{flag}", f"with {args.on}", f"nothing: it belongs to {on}")
     launch = Launch(args.name, gin, where, args.slices, args.spot, args.zone, args.project)
     if args.on == "queued-resource":
-        return queued_resource(launch, args.code)
+        return queued_resource(launch, args.code, own_files)
     return skypilot(launch) if args.on == "skypilot" else xpk(launch, args.cluster)

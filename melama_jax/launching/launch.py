@@ -76,16 +76,23 @@ def on_every_host(gin: GinArguments) -> str:
     return "bash tpu/setup_vm.sh && " + shlex.join(["bash", "tpu/start_train.sh", *train_arguments(gin)])
 
 
-def check_travels(gin: GinArguments, checkout: Path) -> None:
-    """InputError unless `checkout` is one of ours and every gin file goes along with it."""
+def travelling_files(gin: GinArguments, checkout: Path) -> tuple[str, ...]:
+    """The gin files that are the user's own, as paths in the checkout; the shipped ones go with the package.
+
+    Raises:
+        InputError: `checkout` is none of ours, or a gin file lies outside it and would be missing on the hosts.
+    """
     if not (checkout / "tpu" / "start_train.sh").is_file():
         raise InputError(checkout, "no tpu/start_train.sh", "a checkout of melama_jax to launch from")
+    own = []
     for name in gin.files:
         shipped = any((folder / name).is_file() for folder in config_folders())
         folders = [checkout, *(checkout / path for path in gin.search_paths)]
         found = [folder / name for folder in folders if (folder / name).is_file()]
-        inside = bool(found) and found[0].resolve().is_relative_to(checkout.resolve())
-        if not (inside or (shipped and not found)):
+        if found and found[0].resolve().is_relative_to(checkout.resolve()):
+            own.append(str(found[0].resolve().relative_to(checkout.resolve())))
+        elif found or not shipped:
             raise InputError(
                 f"--gin_file={name}", "a file outside the checkout", "one inside it: only that is sent along"
             )
+    return tuple(own)

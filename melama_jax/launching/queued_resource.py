@@ -6,6 +6,8 @@ slice that was restarted continues the run by itself; one that was withdrawn has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from melama_jax.errors import InputError
 from melama_jax.launching.accelerators import accelerator_type, runtime_version
 from melama_jax.launching.launch import Commands, Launch, on_every_host
@@ -22,12 +24,13 @@ tar --extract --gzip --file=code.tar.gz
 """
 
 
-def queued_resource(launch: Launch, code: str | None) -> Commands:
-    """Packs the committed checkout, uploads it, and asks for the slice.
+def queued_resource(launch: Launch, code: str | None, own_files: Sequence[str] = ()) -> Commands:
+    """Packs the checkout as committed (and stops where it is not), uploads it, and asks for the slice.
 
     Args:
         launch: what and where.
         code: gs://BUCKET/NAME.tar.gz that the checkout is uploaded to and the hosts read it from.
+        own_files: gin files that must be committed to go along.
     """
     if (
         not code
@@ -57,6 +60,8 @@ def queued_resource(launch: Launch, code: str | None) -> Commands:
     return Commands(
         files={startup: _STARTUP.format(code=code, train=on_every_host(launch.gin))},
         argvs=(
+            ["git", "diff", "--exit-code", "--stat", "HEAD"],
+            *([["git", "ls-files", "--error-unmatch", "--", *own_files]] if own_files else []),
             ["git", "archive", "--format=tar.gz", f"--output={archive}", "HEAD"],
             ["gcloud", "storage", "cp", archive, code, *project],
             create,

@@ -30,17 +30,23 @@ def skypilot(launch: Launch) -> Commands:
 
 
 def task_yaml(launch: Launch) -> str:
-    """The task. Scalars are written as JSON strings, which YAML reads as they are."""
+    """The task."""
     infra = f"gcp/*/{launch.zone}" if launch.zone else "gcp"
     train = shlex.join(["bash", "tpu/start_train.sh", *train_arguments(launch.gin)])
-    return f"""name: {json.dumps(launch.name)}
+    return f"""name: {quoted(launch.name)}
 workdir: .
 resources:
-  infra: {json.dumps(infra)}
-  accelerators: {json.dumps("tpu-" + accelerator_type(launch.where))}
+  infra: {quoted(infra)}
+  accelerators: {quoted("tpu-" + accelerator_type(launch.where))}
   accelerator_args:
-    runtime_version: {json.dumps(runtime_version(launch.where))}
+    runtime_version: {quoted(runtime_version(launch.where))}
   use_spot: {json.dumps(launch.spot)}
-setup: {json.dumps("bash tpu/setup_vm.sh")}
-run: {json.dumps(train)}
+setup: {quoted("bash tpu/setup_vm.sh")}
+run: {quoted(train)}
 """
+
+
+def quoted(text: str) -> str:
+    """YAML's double-quoted scalar: JSON's escapes, but one escape for a character beyond the first 65,536."""
+    escaped = (json.dumps(c)[1:-1] if ord(c) < 0x10000 else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(escaped)}"'

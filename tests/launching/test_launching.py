@@ -1,0 +1,250 @@
+"""Launches: the exact commands, and that a shell gives every host the arguments the user gave.
+
+The expected lines are written by hand from the pages of gcloud (compute tpus queued-resources create), SkyPilot (YAML
+specification, Cloud TPU) and XPK (workload create).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from melama_jax.cli.main import main
+from melama_jax.errors import InputError
+from melama_jax.gin_edge import GinArguments
+from melama_jax.launching.launch import Launch, on_every_host, train_arguments, travelling_files
+from melama_jax.launching.queued_resource import queued_resource
+from melama_jax.launching.skypilot import skypilot, task_yaml
+from melama_jax.launching.xpk import xpk
+from melama_jax.planning.slices import find_slice
+
+GIN = GinArguments(
+    ("models/llama2_7b.gin", "runs/pretrain.gin"),
+    ("MODEL_DIR=/mnt/bucket/run 1", "TRAIN_STEPS=1000"),
+)
+TRAIN = (
+    "bash tpu/start_train.sh --gin_file=models/llama2_7b.gin --gin_file=runs/pretrain.gin "
+    "'--gin.MODEL_DIR=/mnt/bucket/run 1' --gin.TRAIN_STEPS=1000"
+)
+NASTY = GinArguments(
+    ("a.gin",), ('MODEL_DIR=it\'s $HOME `id` "q" \\ *;&|{x}', "RATES={'biomedical': 15}"), ("my dir",)
+)
+
+
+def launch(topology="v5p-128", gin=GIN, **kwargs):
+    return Launch("pretrain-7b", gin, find_slice(topology), **kwargs)
+
+
+def test_queued_resource():
+    made = queued_resource(launch(spot=True, zone="us-east5-a", project="mine"), "gs://bucket/code.tar.gz")
+    assert (
+        made.script()
+        == f"""\
+mkdir -p launches/pretrain-7b
+cat > launches/pretrain-7b/startup.sh <<'END_OF_FILE'
+#!/usr/bin/env bash
+# Runs as root on every host of the slice at every boot.
+set -euo pipefail
+export HOME=/root
+mkdir -p /opt/melama_jax
+cd /opt/melama_jax
+gcloud storage cp gs://bucket/code.tar.gz code.tar.gz
+tar --extract --gzip --file=code.tar.gz
+bash tpu/setup_vm.sh && {TRAIN}
+END_OF_FILE
+git diff --exit-code --stat HEAD
+git archive --format=tar.gz --output=launches/pretrain-7b/code.tar.gz HEAD
+gcloud storage cp launches/pretrain-7b/code.tar.gz gs://bucket/code.tar.gz --project=mine
+gcloud compute tpus queued-resources create pretrain-7b --accelerator-type=v5p-128 --runtime-version=v2-alpha-tpuv5 \
+--node-id=pretrain-7b --zone=us-east5-a --project=mine --spot \
+--metadata-from-file=startup-script=launches/pretrain-7b/startup.sh
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("topology", "slices", "flags"),
+    [
+        (
+            "v4-128",
+            1,
+            "--accelerator-type=v4-128 --runtime-version=tpu-ubuntu2204-base --node-id=pretrain-7b",
+        ),
+        (
+            "v5e-256",
+            2,
+            "--accelerator-type=v5litepod-256 --runtime-version=v2-alpha-tpuv5-lite "
+            "--node-count=2 --node-prefix=pretrain-7b",
+        ),
+        ("v6e-8", 1, "--accelerator-type=v6e-8 --runtime-version=v2-alpha-tpuv6e --node-id=pretrain-7b"),
+    ],
+)
+def test_queued_resource_of_each_generation(topology, slices, flags):
+    made = queued_resource(launch(topology, slices=slices), "gs://bucket/code.tar.gz")
+    start = "gcloud compute tpus queued-resources create pretrain-7b".split()
+    startup = "--metadata-from-file=startup-script=launches/pretrain-7b/startup.sh"
+    assert made.argvs[-1] == [*start, *flags.split(), startup]
+
+
+def test_skypilot():
+    made = skypilot(launch("v5e-256", spot=True, zone="us-west4-a"))
+    assert made.argvs == (
+        ["sky", "jobs", "launch", "--yes", "--name=pretrain-7b", "launches/pretrain-7b/task.yaml"],
+    )
+    assert yaml.safe_load(made.files["launches/pretrain-7b/task.yaml"]) == {
+        "name": "pretrain-7b",
+        "workdir": ".",
+        "resources": {
+            "infra": "gcp/*/us-west4-a",
+            "accelerators": "tpu-v5litepod-256",
+            "accelerator_args": {"runtime_version": "v2-alpha-tpuv5-lite"},
+            "use_spot": True,
+        },
+        "setup": "bash tpu/setup_vm.sh",
+        "run": TRAIN,
+    }
+
+
+def test_xpk():
+    (argv,) = xpk(launch(slices=2, zone="us-east5-a", project="mine"), "my-cluster").argvs
+    assert argv == [
+        *(
+            "xpk",
+            "workload",
+            "create",
+            "--workload=pretrain-7b",
+            "--cluster=my-cluster",
+            "--tpu-type=v5p-128",
+        ),
+        *("--num-slices=2", "--zone=us-east5-a", "--project=mine", "--base-docker-image=python:3.11"),
+        *("--script-dir=.", "--max-restarts=50", f"--command=bash tpu/setup_vm.sh && {TRAIN}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: queued_resource(launch(), None), "--code"),
+        (lambda: queued_resource(launch(), "gs://bucket/$(id).tar.gz"), "--code"),
+        (lambda: skypilot(launch(slices=2)), "--slices"),
+        (lambda: skypilot(launch(project="mine")), "--project"),
+        (lambda: xpk(launch(), None), "--cluster"),
+        (lambda: xpk(launch(spot=True), "c"), "--spot"),
+        (lambda: Launch("Run_1", GIN, find_slice("v5p-128")), "--name"),
+        (lambda: Launch("x" * 41, GIN, find_slice("v5p-128")), "--name"),
+        (lambda: launch(slices=0), "--slices"),
+    ],
+)
+def test_what_a_launcher_cannot_do_is_refused(make, word):
+    with pytest.raises(InputError, match=word):
+        make()
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A folder with scripts that write down their arguments instead of training."""
+    folder = tmp_path_factory.mktemp("checkout")
+    (folder / "tpu").mkdir()
+    (folder / "tpu" / "setup_vm.sh").write_text("true\n")
+    (folder / "tpu" / "start_train.sh").write_text('printf "%s\\0" "$@" > arguments\n')
+    return folder
+
+
+def received(checkout: Path, command: str) -> list[str]:
+    """What start_train.sh is given when a shell runs `command` in the checkout."""
+    subprocess.run(["bash", "-c", command], cwd=checkout, check=True)
+    return (checkout / "arguments").read_text().split("\0")[:-1]
+
+
+@pytest.mark.parametrize("gin", [GIN, NASTY])
+def test_hosts_receive_what_the_user_said(gin, checkout):
+    expected = train_arguments(gin)
+    assert received(checkout, on_every_host(gin)) == expected
+    assert received(checkout, yaml.safe_load(task_yaml(launch(gin=gin)))["run"]) == expected
+    (argv,) = xpk(launch(gin=gin), "c").argvs
+    assert received(checkout, argv[-1].removeprefix("--command=")) == expected
+    (startup,) = queued_resource(launch(gin=gin), "gs://bucket/code.tar.gz").files.values()
+    assert received(checkout, startup.splitlines()[-1]) == expected
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_any_value_survives_yaml_and_shell(checkout, value):
+    gin = GinArguments(("a.gin",), (f"MODEL_DIR={value}",))
+    run = yaml.safe_load(task_yaml(launch(gin=gin)))["run"]
+    assert received(checkout, run) == ["--gin_file=a.gin", f"--gin.MODEL_DIR={value}"]
+
+
+FLAGS = (
+    *("--gin_file=models/tiny.gin", "--gin_file=runs/pretrain.gin", "--gin_file=slices/v6e-8.gin"),
+    *("--gin.MODEL_DIR=m", "--gin.DATA_DIR=d", "--gin.TRAIN_STEPS=5", "--topology", "v6e-8", "--name", "try"),
+)
+
+
+@pytest.fixture
+def tools(checkout, monkeypatch) -> Path:
+    """Stands in the checkout, with a `sky` first on the path that writes down its arguments."""
+    sky = checkout / "bin" / "sky"
+    sky.parent.mkdir(exist_ok=True)
+    sky.write_text('#!/bin/sh\nprintf "%s\\0" "$@" > called\ntest ! -e refuse\n')
+    sky.chmod(sky.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.chdir(checkout)
+    monkeypatch.setenv("PATH", f"{sky.parent}{os.pathsep}{os.environ['PATH']}")
+    yield checkout
+    for name in ("called", "refuse"):
+        (checkout / name).unlink(missing_ok=True)
+
+
+def test_a_dry_run_prints_and_touches_nothing(tools, capsys):
+    assert main(["launch", *FLAGS, "--on", "skypilot", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert not (tools / "called").exists() and not (tools / "launches").exists()
+    subprocess.run(["bash", "-c", printed], cwd=tools, check=True)
+    by_hand = (tools / "called").read_text(), (tools / "launches/try/task.yaml").read_text()
+    assert main(["launch", *FLAGS, "--on", "skypilot"]) == 0
+    assert ((tools / "called").read_text(), (tools / "launches/try/task.yaml").read_text()) == by_hand
+
+
+def test_a_launcher_that_fails_or_is_missing_is_exit_1(tools, capsys, monkeypatch):
+    (tools / "refuse").touch()
+    assert main(["launch", *FLAGS, "--on", "skypilot"]) == 1
+    assert "sky ended with exit code 1" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tools / "nowhere"))
+    assert main(["launch", *FLAGS, "--on", "skypilot"]) == 1
+    assert "sky is not installed here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        (["--on", "xpk", "--cluster", "c", "--code", "gs://b/c.tar.gz"], "--code"),
+        (["--on", "skypilot", "--cluster", "c"], "--cluster"),
+        (["--on", "skypilot", "--gin.TRAIN_STEP=5"], "TRAIN_STEP"),
+        (["--on", "skypilot", "--gin.MeshShape.fsdp=3"], "MeshShape"),
+    ],
+)
+def test_bad_launches_are_one_line(tools, capsys, flags, word):
+    assert main(["launch", *FLAGS, *flags, "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("melama launch: ") and word in error and error.count("\n") == 1
+
+
+def test_gin_files_must_travel(tmp_path, checkout):
+    outside = tmp_path / "mine.gin"
+    outside.write_text("SEED = 1\n")
+    with pytest.raises(InputError, match="outside the checkout"):
+        travelling_files(GinArguments((str(outside),)), checkout)
+    (checkout / "mine.gin").write_text("SEED = 1\n")
+    own = travelling_files(GinArguments(("mine.gin", "runs/pretrain.gin")), checkout)
+    assert own == ("mine.gin",)
+    made = queued_resource(launch(), "gs://bucket/code.tar.gz", own)
+    assert ["git", "ls-files", "--error-unmatch", "--", "mine.gin"] in made.argvs
+    with pytest.raises(InputError, match="start_train"):
+        travelling_files(GIN, tmp_path)
