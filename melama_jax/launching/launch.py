@@ -89,10 +89,13 @@ def travelling_files(gin: GinArguments, checkout: Path) -> tuple[str, ...]:
         shipped = any((folder / name).is_file() for folder in config_folders())
         folders = [checkout, *(checkout / path for path in gin.search_paths)]
         found = [folder / name for folder in folders if (folder / name).is_file()]
-        if found and found[0].resolve().is_relative_to(checkout.resolve()):
+        inside = found and found[0].resolve().is_relative_to(checkout.resolve())
+        if inside and not Path(name).is_absolute():
             own.append(str(found[0].resolve().relative_to(checkout.resolve())))
         elif found or not shipped:
             raise InputError(
-                f"--gin_file={name}", "a file outside the checkout", "one inside it: only that is sent along"
+                f"--gin_file={name}",
+                "an absolute path or a file outside the checkout",
+                "a relative path inside it: only that is sent along",
             )
     return tuple(own)

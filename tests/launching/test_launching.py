@@ -244,6 +244,8 @@ def test_gin_files_must_travel(tmp_path, checkout):
     (checkout / "mine.gin").write_text("SEED = 1\n")
     own = travelling_files(GinArguments(("mine.gin", "runs/pretrain.gin")), checkout)
     assert own == ("mine.gin",)
+    with pytest.raises(InputError, match="absolute"):
+        travelling_files(GinArguments((str(checkout / "mine.gin"),)), checkout)
     made = queued_resource(launch(), "gs://bucket/code.tar.gz", own)
     assert ["git", "ls-files", "--error-unmatch", "--", "mine.gin"] in made.argvs
     with pytest.raises(InputError, match="start_train"):

@@ -11,13 +11,15 @@ import pytest
 
 from melama_jax.cli.main import main
 from melama_jax.errors import InputError
+from melama_jax.gin_edge import GinArguments, config_folders, load_run
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.params import count, param_shapes
 from melama_jax.partitioning.mesh import MeshShape
-from melama_jax.planning.compile import compile_step, out_of_memory, slice_devices, trace_step
+from melama_jax.planning.compile import compile_step, model_config, out_of_memory, slice_devices, trace_step
 from melama_jax.planning.report import plan
 from melama_jax.planning.slices import find_slice
 from melama_jax.training.config import Run
+from melama_jax.training.setup import set_up
 
 pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install 'melama-jax[tpu]'")
 
@@ -77,7 +79,7 @@ def test_grouped_query_kernel_in_a_sharded_step_runs_forward_once():
 def test_what_does_not_fit_is_said_with_its_bytes(capsys, tmp_path):
     flags = [
         *("--gin_file=models/llama2_7b.gin", "--gin_file=runs/pretrain.gin", "--gin_file=slices/v5e-8.gin"),
-        *("--gin.LlamaConfig.num_layers=1", "--gin.LlamaConfig.vocab_size=1048576", "--gin.BATCH_SIZE=16"),
+        *("--gin.LlamaConfig.num_layers=1", "--gin.LlamaConfig.vocab_size=1048576", "--gin.BATCH_SIZE=64"),
         *("--topology", "v5e-8", "--json", str(tmp_path / "plan.json")),
     ]
     assert main(["plan", *flags]) == 1
@@ -92,7 +94,7 @@ def test_the_command_prints_and_writes_the_same_plan(capsys, tmp_path):
     """A launch's gin files, without the macros that a plan can do without."""
     flags = [
         *("--gin_file=models/tiny.gin", "--gin_file=runs/pretrain.gin", "--gin_file=slices/v5e-8.gin"),
-        *("--gin.BATCH_SIZE=16", "--gin.SEQ_LEN=128", "--topology", "v5e-8"),
+        *("--gin.BATCH_SIZE=64", "--gin.SEQ_LEN=128", "--topology", "v5e-8"),
     ]
     assert main(["plan", *flags, "--json", str(tmp_path / "plan.json")]) == 0
     written = json.loads((tmp_path / "plan.json").read_text())
@@ -106,7 +108,7 @@ def test_the_command_prints_and_writes_the_same_plan(capsys, tmp_path):
         (["--topology", "v5p-100"], "--topology"),
         (["--topology", "v5e-8", "--slices", "0"], "--slices"),
         (["--topology", "v5e-8", "--slices", "2"], "MeshShape.slice"),
-        (["--topology", "v5e-8", "--gin.BATCH_SIZE=12"], "BATCH_SIZE"),
+        (["--topology", "v5e-8", "--gin.BATCH_SIZE=8"], "BATCH_SIZE"),
         (["--topology", "v5e-8", "--gin.MeshShape.fsdp=3"], "MeshShape"),
     ],
 )
@@ -123,6 +125,19 @@ def test_slices_are_laid_out_along_their_own_axis():
     grid = step.setup.mesh.devices
     assert grid.shape == (2, 1, 8, 1, 1)
     assert [{device.slice_index for device in part.flat} for part in grid] == [{0}, {1}]
+
+
+POD_FILES = sorted(path.stem for path in (config_folders()[0] / "slices").glob("v*.gin"))
+
+
+@pytest.mark.parametrize("name", POD_FILES)
+def test_each_slice_s_gin_file_suits_its_slice(name):
+    """The shipped runs' batches divide over mesh and micro-batches, for the models the file is meant for."""
+    model, kind = ("llama2_7b", "tune_lora") if find_slice(name).chips == 8 else ("llama2_70b", "pretrain")
+    files = (f"models/{model}.gin", f"runs/{kind}.gin", f"slices/{name}.gin")
+    read, _ = load_run(GinArguments(files), unset={"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1})
+    setup = set_up(read, model_config(read), slice_devices(find_slice(name)))
+    assert setup.mesh.shape["fsdp"] == find_slice(name).chips
 
 
 def test_without_the_compiler_the_user_is_told_what_to_install(monkeypatch):
