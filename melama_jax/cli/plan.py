@@ -71,6 +71,7 @@ def lines(plan: Plan) -> list[str]:
         out.append(
             f"  {row.kind:23} {row.network:8} {overlap:13} {row.runs:12,} {human(row.received_bytes):>16}"
         )
+    out += [f"  counted once, since its turns cannot be read: {loop}" for loop in plan.uncounted_loops]
     bounds = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in plan.step_seconds_at_least.items())
     rate = plan.tokens_per_second_per_chip_at_most
     out.append(

@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-from melama_jax.planning.hlo import Instruction, Program, array_bytes, runs
+from melama_jax.planning.hlo import Instruction, Program, array_bytes
 
 # Bytes a chip must receive, for each byte it puts in, in a group of n: the least any algorithm can do on a ring.
 _RECEIVED = {
@@ -44,11 +44,12 @@ class Collective:
     received_bytes: int
 
 
-def count_collectives(program: Program, chips: int) -> list[Collective]:
+def count_collectives(program: Program, counts: dict[str, int], chips: int) -> list[Collective]:
     """The collectives of one step, the heaviest first.
 
     Args:
         program: the compiled text, parsed.
+        counts: how often each computation runs (hlo.runs).
         chips: devices in all, for collectives over all of them.
     """
     started = {
@@ -57,7 +58,7 @@ def count_collectives(program: Program, chips: int) -> list[Collective]:
         if _has_target(body, "AsyncCollectiveStart")
         for instruction in body
     } - {None}
-    counts, asynchronous = runs(program), _behind_a_start(program)
+    asynchronous = _behind_a_start(program)
     totals: dict[tuple[str, str, bool], list[float]] = defaultdict(lambda: [0, 0, 0.0])
     for name, body in program.computations.items():
         if not counts[name]:

@@ -55,9 +55,7 @@ def parse(text: str) -> Program:
                 entry = header[2] if header[1] else entry
         elif line == "}" or line.startswith("}, execution_thread"):
             current = None
-        elif match := _INSTRUCTION.match(
-            line
-        ):  # what a kernel's metadata spreads over more lines is not for us
+        elif match := _INSTRUCTION.match(line):  # not the lines that a kernel's metadata goes on for
             current.append(_instruction(match[2], match[3], bool(match[1])))
     if entry is None:
         raise ValueError("a compiled text without an ENTRY computation")
@@ -106,23 +104,29 @@ def _size(dims: str) -> int:
     return size
 
 
-def runs(program: Program) -> dict[str, int]:
-    """How often each computation runs in one step. Of a conditional every branch counts as taken.
+def runs(program: Program) -> tuple[dict[str, int], list[str]]:
+    """(how often each computation runs in one step, loops whose turns the text does not show).
 
-    Raises:
-        ValueError: a loop whose turns the text does not show.
+    Such a loop's body counts once, every branch of a conditional as taken.
     """
-    counts = dict.fromkeys(program.computations, 0)
+    counts, unknown = dict.fromkeys(program.computations, 0), []
+
+    def turns(caller: str, loop: Instruction) -> int:
+        try:
+            return trip_count(program, caller, loop)
+        except ValueError as error:
+            unknown.append(str(error))
+            return 1
 
     def enter(name: str, times: int) -> None:
         counts[name] += times
         for instruction in program.computations[name]:
-            turns = trip_count(program, name, instruction) if instruction.opcode == "while" else 1
+            each = turns(name, instruction) if instruction.opcode == "while" else 1
             for called in _called(instruction):
-                enter(called, times * turns)
+                enter(called, times * each)
 
     enter(program.entry, 1)
-    return counts
+    return counts, unknown
 
 
 def _called(instruction: Instruction) -> Iterator[str]:

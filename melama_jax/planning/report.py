@@ -14,7 +14,7 @@ import numpy as np
 from melama_jax.planning.collectives import Collective, count_collectives
 from melama_jax.planning.compile import OutOfMemory, TracedStep, compile_step, trace_step
 from melama_jax.planning.flops import step_flops
-from melama_jax.planning.hlo import parse
+from melama_jax.planning.hlo import parse, runs
 from melama_jax.planning.slices import Slice
 from melama_jax.training.config import Run
 
@@ -63,6 +63,7 @@ class Plan:
         tokens_per_step: over all chips.
         flops_per_step: over all chips, by the MFU convention (planning/flops.py).
         collectives: empty where it does not fit.
+        uncounted_loops: loops whose turns could not be read: what runs in them counts once, bounds stay bounds.
         step_seconds_at_least: lower bounds by what they come from: `compute`, causal FLOPs at peak rate; `ici`, bytes
             received at the full rate of all links. A real step takes longer than the larger.
         tokens_per_second_per_chip_at_most: what the larger bound leaves.
@@ -82,6 +83,7 @@ class Plan:
     tokens_per_step: int
     flops_per_step: int
     collectives: list[Collective] = field(default_factory=list)
+    uncounted_loops: list[str] = field(default_factory=list)
     step_seconds_at_least: dict[str, float] = field(default_factory=dict)
     tokens_per_second_per_chip_at_most: float = 0.0
     compile_seconds: float = 0.0
@@ -102,10 +104,12 @@ def plan(run: Run, where: Slice, slices: int = 1) -> Plan:
     compiled = compile_step(step)
     seconds = time.monotonic() - began
     chips = where.chips * slices
-    memory, collectives, host = None, [], None
+    memory, collectives, unknown, host = None, [], [], None
     if not isinstance(compiled, OutOfMemory):
         memory, host = read_memory(step, compiled)
-        collectives = count_collectives(parse(compiled.as_text() or ""), chips)
+        program = parse(compiled.as_text() or "")
+        counts, unknown = runs(program)
+        collectives = count_collectives(program, counts, chips)
     bounds = lower_bounds(step, run, where, chips, collectives)
     tokens = run.batch_size * run.seq_len
     return Plan(
@@ -122,6 +126,7 @@ def plan(run: Run, where: Slice, slices: int = 1) -> Plan:
         tokens_per_step=tokens,
         flops_per_step=step_flops(step.config, run.lora, run.batch_size, run.seq_len),
         collectives=collectives,
+        uncounted_loops=unknown,
         step_seconds_at_least=bounds,
         tokens_per_second_per_chip_at_most=tokens / chips / max(bounds.values()),
         compile_seconds=seconds,

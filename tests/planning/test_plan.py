@@ -53,6 +53,7 @@ def test_weights_go_round_three_times(made):
     received = sum(row.received_bytes for row in made.collectives)
     assert expected < received < 1.5 * expected
     assert {row.network for row in made.collectives} == {"ici"}
+    assert made.uncounted_loops == []
 
 
 def test_bounds_follow_from_the_chips_rates(made):
