@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from melama_jax.training.loop import StepEvent
-from melama_jax.training.metrics import MetricsLog
+from melama_jax.training.metrics import Silent
 from melama_jax.training.state import TrainState
 
 
@@ -31,7 +31,7 @@ class LogMetrics:
 
     def __init__(
         self,
-        log: MetricsLog,
+        log: Silent,
         schedule: optax.Schedule,
         tokens_per_step: int,
         train_steps: int,
@@ -82,7 +82,7 @@ class HeldOut:
 
     def __init__(
         self,
-        log: MetricsLog,
+        log: Silent,
         measure: Callable[[TrainState], dict[str, float]],
         every: int,
         show: Callable[[str], None] | None,

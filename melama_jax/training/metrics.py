@@ -10,7 +10,17 @@ from tensorboardX import SummaryWriter
 from melama_jax import files
 
 
-class MetricsLog:
+class Silent:
+    """The log of every process of a pod but the first: takes rows and writes nothing."""
+
+    def write(self, step: int, numbers: dict[str, float]) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+class MetricsLog(Silent):
     """Appends rows of numbers under a step.
 
     A resumed run drops the rows after the step it resumes from, so that no step stands there twice.

@@ -28,7 +28,7 @@ from melama_jax.training.config import Run
 from melama_jax.training.heldout import make_loss_sum, mean_loss
 from melama_jax.training.hooks import HeldOut, LogMetrics, SaveCheckpoints, StopOnSignal
 from melama_jax.training.loop import run_loop
-from melama_jax.training.metrics import MetricsLog
+from melama_jax.training.metrics import MetricsLog, Silent
 from melama_jax.training.optimizer import make_optimizer, schedule
 from melama_jax.training.setup import Setup, abstract_state, initial_state, set_up, state_shardings
 from melama_jax.training.state import TrainState
@@ -111,7 +111,7 @@ def _loop(
         train_state = {"step": state.step, "data_step": state.data_step, "opt_state": state.opt_state}
         store.save(step, state.trained, train_state, card)
 
-    log = MetricsLog(Path(run.model_dir), int(state.step))
+    log = MetricsLog(Path(run.model_dir), int(state.step)) if jax.process_index() == 0 else Silent()
     tokens = run.batch_size * run.seq_len
     rate = schedule(run.optimizer, run.train_steps)
     hooks = [
