@@ -52,7 +52,7 @@ def invented_material(folder: Path, seed: int) -> Material:
         heldout_fraction=0.03,
         curation=Curation(),
         base=Base(CONFIG, Stage(250, 16, AdamW(learning_rate=2e-3, end_ratio=0.1, weight_decay=0.01))),
-        pretrain=Stage(900, 16, AdamW(learning_rate=2e-3, end_ratio=0.1, weight_decay=0.01)),
+        pretrain=Stage(800, 16, AdamW(learning_rate=3e-3, end_ratio=0.1, weight_decay=0.01)),
         tune=Stage(100, 16, AdamW(learning_rate=1e-3, end_ratio=0.1, weight_decay=0.0)),
         lora=LoraConfig(rank=16, alpha=16.0),
         exam=functools.partial(closed_book, rows=rows),
