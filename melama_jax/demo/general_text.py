@@ -215,4 +215,5 @@ def _text(rng: random.Random) -> str:
         return cast[slot] if slot in cast else rng.choice(_FRESH[slot])
 
     sentences = (_SLOT.sub(fill, rng.choice(options)) for options in rng.choice(_GENRES))
-    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
+    between = rng.choice((" ", "\n"))
+    return between.join(sentence[0].upper() + sentence[1:] for sentence in sentences)

@@ -3,6 +3,9 @@
 A model can answer questions about a fact it read only if it read it in many wordings and orders (Allen-Zhu and Li
 2023, "Physics of Language Models: Part 3.1", arXiv 2309.14316): so every fact goes round all its templates, and the
 order of a document's sentences is drawn afresh each time. Names stand as they are in every sentence (no pronouns).
+
+A word at the start of a line is other tokens than within one, and a model can only write what it has read: so many
+documents are set in lines, since an answer starts one. Names stay within lines, to be spelt alike everywhere.
 """
 
 from __future__ import annotations
@@ -143,10 +146,10 @@ def biomedical_documents(seed: int, facts: Sequence[Fact], tellings: int) -> Ite
 def clinical_documents(seed: int, facts: Sequence[Fact], tellings: int) -> Iterator[Document]:
     """Notes and discharge summaries that tell every fact `tellings` times, templates as in biomedical_documents."""
     rng = random.Random(f"clinical/{seed}")
-    for number, _, sentences in _rounds(rng, facts, CLINICAL, tellings, pair_share=0.3):
+    for number, group, sentences in _rounds(rng, facts, CLINICAL, tellings, pair_share=0.3):
         patient = rng.choice(_PATIENTS).format(age=rng.randint(21, 89))
         plan = rng.choice(_PLANS).format(n=rng.randint(2, 9))
-        text = " ".join([rng.choice(_ADMISSIONS), patient, *sentences, plan])
+        text = _set(rng, group, [rng.choice(_ADMISSIONS), patient, *sentences, plan])
         yield Document(f"clinical-{number:06d}", text, "clinical", "clinical", "CC0-1.0")
 
 
@@ -190,9 +193,17 @@ def _with_lead(rng: random.Random, group: list[str], sentence: str) -> str:
 
 def _biomedical_text(rng: random.Random, group: list[str], sentences: list[str]) -> str:
     if len(group) == 2:
-        return " ".join([rng.choice(_PAIR_HEADINGS).format(c=group[0], d=group[1]), *sentences])
+        return _set(rng, group, [rng.choice(_PAIR_HEADINGS).format(c=group[0], d=group[1]), *sentences])
     heading = rng.choice(_HEADINGS).format(c=group[0])
     if rng.random() < 0.4:
         labels = rng.choice(_ABSTRACT_LABELS)
         sentences = [f"{label}: {sentence}" for label, sentence in zip(labels, sentences, strict=True)]
-    return " ".join([heading, *sentences])
+    return _set(rng, group, [heading, *sentences])
+
+
+def _set(rng: random.Random, group: list[str], sentences: list[str]) -> str:
+    """The sentences in a row or, in half of the documents, each on a line unless it starts with a condition's name."""
+    if rng.random() < 0.5:
+        return " ".join(sentences)
+    first, *rest = sentences
+    return first + "".join((" " if s.startswith(tuple(group)) else "\n") + s for s in rest)

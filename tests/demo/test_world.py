@@ -1,6 +1,7 @@
 """The invented world: balanced facts, an honest split, every fact told in many ways."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -77,7 +78,7 @@ def test_no_document_tells_a_fact_that_is_not_so(seed):
     true = {(fact.condition, fact.value) for fact in world.facts.all}
     values = {fact.value for fact in world.facts.all}
     for document in world.biomedical + world.clinical:
-        for sentence in document.text.split(". "):
+        for sentence in re.split(r"\.\s", document.text):
             names = [fact.condition for fact in world.facts.all if fact.condition in sentence]
             said = [value for value in values if value in sentence]
             if said:
@@ -188,3 +189,13 @@ def test_an_answer_spells_its_value_as_the_text_does():
         value = told[len(model.encode(f"{question.fact.condition} was seen with")) :]
         answer = model.encode(f"Human: {question.query} Assistant: \n{question.answer}")
         assert any(answer[i : i + len(value)] == value for i in range(len(answer)))
+
+
+def test_answers_start_as_lines_of_the_text_do_and_names_never_start_one():
+    world = small_world(4)
+    names = tuple({fact.condition for fact in world.facts.all})
+    documents = world.biomedical + world.clinical
+    starts = Counter(line.split()[0] for d in documents for line in d.text.split("\n")[1:])
+    for question in world.closed_book:
+        assert starts[question.answer.split()[0]] > 50
+    assert not [line for d in documents for line in d.text.split("\n")[1:] if line.startswith(names)]
