@@ -9,11 +9,17 @@ HELP = "run the whole path in small on this machine: data, training, tuning, exa
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's flags."""
-    parser.add_argument("--output", default="demo_output", metavar="DIR", help="a new folder (default: demo_output)")
     parser.add_argument(
-        "--data", metavar="DIR", help="real material instead of the invented world; see melama_jax/demo/real.py"
+        "--output", default="demo_output", metavar="DIR", help="a new folder (default: demo_output)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the invented world and of training")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="real material instead of the invented world; see melama_jax/demo/real.py",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the invented world and of training"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from melama_jax.models.remat import remat_policy
 Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
 CachedAttention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
+
 class KVCache(NamedTuple):
     """Keys and values of every layer, each [layers, batch, slots, kv_heads, head_dim]."""
 
@@ -67,7 +68,8 @@ class Projection(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
         *places, width = x.shape
-        x = x.reshape(-1, width)  # one plain matrix product, forward and backward: XLA runs it much faster on CPU
+        # One plain matrix product, forward and backward: XLA runs it much faster on CPUs.
+        x = x.reshape(-1, width)
         kernel = self._weight("kernel", nn.initializers.normal(0.02), self.axes, (x.shape[-1], self.features))
         out = x @ kernel
         if self.lora is not None and self.name in self.lora.targets:
