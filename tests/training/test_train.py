@@ -15,9 +15,11 @@ import jax
 import numpy as np
 import pytest
 
+from melama_jax.checkpoints.hf_export import to_hf
 from melama_jax.checkpoints.open import open_model
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.errors import InputError
+from melama_jax.model_api import load
 from melama_jax.models import lora
 from melama_jax.models.config import LoraConfig
 from melama_jax.models.params import flatten
@@ -150,6 +152,19 @@ def test_lora_leaves_the_base_as_it_was_and_stores_it_once(unbroken, data, tmp_p
     frozen = sum(file.stat().st_size for file in (tmp_path / "tuned" / "frozen").rglob("*") if file.is_file())
     assert stored < frozen
     assert open_model(tmp_path / "tuned").card.chat_template == "me_llama"
+
+
+def test_merging_the_adapters_of_a_run_moves_no_logit_by_more_than_1e_5(unbroken, data, tmp_path):
+    lora_config = LoraConfig(4, 8.0)
+    run = small_run(data, tmp_path / "tuned", init_from=str(unbroken), model=None, lora=lora_config)
+    train(run, show=None)
+    to_hf(tmp_path / "tuned", tmp_path / "merged", merge_lora=True)
+    ids = np.random.default_rng(0).integers(3, CONFIG.vocab_size, (4, 24)).astype(np.int32)
+    tuned, merged, base = (
+        load(str(folder)).logits(ids) for folder in (tmp_path / "tuned", tmp_path / "merged", unbroken)
+    )
+    assert np.abs(tuned - base).max() > 0.01
+    assert np.abs(tuned - merged).max() <= 1e-5
 
 
 @pytest.mark.parametrize(
