@@ -21,7 +21,7 @@ slow: $(VENV)/.test  ## the slow tests
 lint: $(VENV)/.test  ## style, types, and which room may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 format: $(VENV)/.test
