@@ -132,7 +132,7 @@ def bars(
     x_label: str,
     reference: tuple[str, float] | None = None,
     limit: float | None = None,
-    form: str = "{:.2f}",
+    form: str = "{:,.2f}",
     log_x: bool = False,
 ) -> str:
     """Horizontal bars, first on top, each with its interval and its value written out.
