@@ -11,6 +11,7 @@ from melama_jax.corpora.conversations import CONVERSATION_READERS, Conversation
 from melama_jax.corpora.plain import UNITS
 from melama_jax.corpora.readers import READERS
 from melama_jax.errors import InputError
+from melama_jax.fields import require_types
 from melama_jax.records.document import DOMAINS, Document
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -49,6 +50,7 @@ class Source:
     allow_phi: bool = False
 
     def __post_init__(self):
+        require_types(self)
         if not _NAME.fullmatch(self.name):
             raise InputError("Source.name", repr(self.name), "letters, digits, _, - or .")
         where = f"Source {self.name}"

@@ -10,6 +10,7 @@ from melama_jax.curation.decontaminate import Benchmark
 from melama_jax.curation.phi import phi_kinds
 from melama_jax.curation.quality import repeated_lines, text_words
 from melama_jax.errors import InputError
+from melama_jax.fields import require_types
 from melama_jax.records.document import Document
 
 # In the order they are asked; a document counts under the first that drops it.
@@ -56,6 +57,7 @@ class Curation:
     licences: Sequence[str] = ()
 
     def __post_init__(self):
+        require_types(self)
         for name in ("min_text_words", "max_repeated_lines"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"Curation.{name}", str(getattr(self, name)), "a share, 0 to 1")
@@ -66,8 +68,6 @@ class Curation:
             )
         if self.benchmark_words < 1:
             raise InputError("Curation.benchmark_words", str(self.benchmark_words), "at least 1")
-        if isinstance(self.licences, str):
-            raise InputError("Curation.licences", repr(self.licences), "a list of licences")
 
 
 def curate(

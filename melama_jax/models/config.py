@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from melama_jax.errors import InputError
+from melama_jax.fields import require_types
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,9 @@ class RopeScaling:
     low_freq_factor: float
     high_freq_factor: float
     original_max_seq_len: int
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class LlamaConfig:
     tie_embeddings: bool = False
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in (
             "vocab_size",
             "embed_dim",
@@ -62,7 +67,7 @@ class LlamaConfig:
             "head_dim",
             "max_seq_len",
         ):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
+            if getattr(self, name) < 1:
                 raise InputError(f"LlamaConfig.{name}", repr(getattr(self, name)), "a whole number above 0")
         if self.num_heads % self.num_kv_heads:
             raise InputError(
@@ -105,9 +110,12 @@ class LoraConfig:
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
     def __post_init__(self) -> None:
+        require_types(self)
         object.__setattr__(self, "targets", tuple(self.targets))
-        if not (isinstance(self.rank, int) and self.rank > 0):
+        if self.rank < 1:
             raise InputError("LoraConfig.rank", repr(self.rank), "a whole number above 0")
+        if not 0 <= self.dropout < 1:
+            raise InputError("LoraConfig.dropout", repr(self.dropout), "a rate from 0, below 1")
         unknown = set(self.targets) - set(LoraConfig.__dataclass_fields__["targets"].default)
         if unknown:
             raise InputError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from melama_jax.corpora.source import Source
 from melama_jax.curation.curate import Curation
 from melama_jax.errors import InputError
+from melama_jax.fields import require_types
 from melama_jax.records.document import DOMAINS
 from melama_jax.text.chat import get_template
 
@@ -51,6 +52,7 @@ class DataBuild:
     seed: int = 0
 
     def __post_init__(self):
+        require_types(self)
         names = [source.name for source in self.sources]
         if not names or len(set(names)) < len(names):
             raise InputError("DataBuild.sources", f"the names {names}", "at least one, each name once")

@@ -12,6 +12,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 
 from melama_jax.errors import InputError
+from melama_jax.fields import require_types
 
 AXES = ("slice", "data", "fsdp", "sequence", "tensor")
 
@@ -33,6 +34,12 @@ class MeshShape:
     fsdp: int = -1
     sequence: int = 1
     tensor: int = 1
+
+    def __post_init__(self) -> None:
+        require_types(self)
+        for axis in AXES:
+            if getattr(self, axis) < 1 and getattr(self, axis) != -1:
+                raise InputError(f"MeshShape.{axis}", str(getattr(self, axis)), "a number above 0, or -1")
 
     def sizes(self, devices: int) -> tuple[int, ...]:
         """The five sizes in AXES order for so many devices; InputError where they do not divide."""

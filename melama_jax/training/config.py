@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from melama_jax.errors import InputError
+from melama_jax.fields import require_types
 from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.partitioning.mesh import MeshShape
 
@@ -32,6 +33,9 @@ class AdamW:
     eps: float = 1e-8
     weight_decay: float = 1e-5
     clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_types(self)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Run:
     log_every: int = 10
 
     def __post_init__(self) -> None:
+        require_types(self)
         for name in (
             "train_steps",
             "batch_size",
@@ -98,9 +103,11 @@ class Run:
             "save_every",
             "log_every",
         ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"Run.{name}", repr(value), "a whole number above 0")
+            if getattr(self, name) < 1:
+                raise InputError(f"Run.{name}", repr(getattr(self, name)), "a whole number above 0")
+        for name in ("keep_every", "heldout_every"):
+            if getattr(self, name) < 0:
+                raise InputError(f"Run.{name}", repr(getattr(self, name)), "0 or a whole number above")
         if self.batch_size % self.micro_batches:
             raise InputError(
                 "Run.batch_size", str(self.batch_size), f"a multiple of micro_batches = {self.micro_batches}"
