@@ -57,7 +57,7 @@ def _build(args: argparse.Namespace) -> int:
     start = time.monotonic()
     with console.status(f"reading and packing {names} ..."):
         if not console.is_terminal:
-            console.print(f"reading and packing {names} ...", soft_wrap=True)
+            print(f"reading and packing {names} ...", flush=True)
         manifest = build(data_build, args.input, args.output, args.runner, shlex.split(args.runner_options))
     output = Console(width=None if console.is_terminal else 120)
     for table in ledger_tables(manifest):

@@ -154,7 +154,10 @@ def _decide(settings: Settings, model: Model) -> Settings:
     chat = model.card.chat_template is not None if settings.chat is None else settings.chat
     if chat:
         model.prompt_text("", chat=True)  # an InputError now where there is no template
-    new = settings.max_new_tokens or max(1, min(PAPERS_NEW_TOKENS, model.config.max_seq_len // 8))
+    longest = model.config.max_seq_len
+    new = settings.max_new_tokens or max(1, min(PAPERS_NEW_TOKENS, longest // 8))
+    if new >= longest:
+        raise InputError("max_new_tokens", str(new), f"below the model's {longest} tokens")
     return dataclasses.replace(settings, chat=chat, max_new_tokens=new)
 
 

@@ -148,6 +148,10 @@ def _check(model: Llama, prompts: Sequence[Sequence[int]], max_new_tokens: int, 
     if not 0 <= temperature < float("inf"):
         raise InputError("temperature", str(temperature), "0 (greedy) or a number above")
     room = model.config.max_seq_len - max_new_tokens
+    if room < 1:
+        raise InputError(
+            "max_new_tokens", str(max_new_tokens), f"below the model's {model.config.max_seq_len} tokens"
+        )
     for index, prompt in enumerate(prompts):
         if not len(prompt):
             raise InputError(f"prompt {index}", "no tokens", "at least one token (BOS, say)")

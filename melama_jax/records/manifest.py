@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,8 @@ class Manifest:
         values = dict(values)
         if values.pop("format", None) != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
+        if missing := [one.name for one in fields(cls) if one.name not in values]:
+            raise ValueError(f"no field {', '.join(missing)}")
         values["sources"] = tuple(SourceLedger.from_dict(source) for source in values["sources"])
         mixture = dict(values["mixture"])
         for kind in ("domains", "sources"):

@@ -53,6 +53,8 @@ def card_for(
     _check_same_tokenizer(run, card, source)
     if resumed is not None:
         _check_same_run(run, card, resumed)
+    else:
+        _check_adapters(run, source)
     return dataclasses.replace(
         card,
         generation_config=source.generation_config | card.generation_config,
@@ -83,6 +85,15 @@ def _check_same_tokenizer(run: Run, card: ModelCard, source: ModelCard) -> None:
                     f"the one of {run.init_from or run.model_dir}",
                 )
             return
+
+
+def _check_adapters(run: Run, source: ModelCard) -> None:
+    if source.lora is not None and source.lora != run.lora:
+        raise InputError(
+            f"Run.lora with INIT_FROM={run.init_from}",
+            str(run.lora),
+            f"the adapters it holds, {source.lora}, or a folder with them merged (melama convert to-hf --merge-lora)",
+        )
 
 
 def _check_same_run(run: Run, card: ModelCard, resumed: ModelCard) -> None:

@@ -15,7 +15,6 @@ from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.open import open_weights
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import to_device
-from melama_jax.errors import InputError
 from melama_jax.loading.device import global_batches, place
 from melama_jax.loading.loader import Loader, heldout_batches
 from melama_jax.models import lora
@@ -64,23 +63,31 @@ def train(run: Run, gin: str = "", show: Callable[[str], None] | None = print) -
     loader = Loader(run.data_dir, run.batch_size, run.seed, rates=run.rates)
     tokenizer = load_tokenizer(Path(run.data_dir) / "tokenizer")
     optimizer = make_optimizer(run.optimizer, run.train_steps)
-    with RunStore(run.model_dir, run.keep_last, run.keep_every) as store:
-        resumed = store.latest_step()
-        card = card_for(
-            run, loader.manifest, tokenizer, gin, store.card(resumed) if resumed is not None else None
-        )
-        setup = set_up(run, card.model)
-        with setup.mesh, nn.logical_axis_rules(RULES):
-            if resumed is None:
-                state = _fresh_state(run, setup, optimizer, store)
-            else:
-                state = restore_state(store, resumed, abstract_state(setup, run, optimizer))
-            start = int(state.step)
-            if show is not None:
-                show(_opening(run, setup, start, resumed is not None))
-            with StopOnSignal() as stop:
-                state = _loop(run, setup, optimizer, loader, tokenizer, store, card, state, stop, show)
+    resumed, resumed_card = _newest(run)
+    card = card_for(run, loader.manifest, tokenizer, gin, resumed_card)
+    setup = set_up(run, card.model)
+    with (
+        RunStore(run.model_dir, run.keep_last, run.keep_every) as store,
+        setup.mesh,
+        nn.logical_axis_rules(RULES),
+    ):
+        if resumed is None:
+            state = _fresh_state(run, setup, optimizer, store)
+        else:
+            state = restore_state(store, resumed, abstract_state(setup, run, optimizer))
+        start = int(state.step)
+        if show is not None:
+            show(_opening(run, setup, start, resumed is not None))
+        with StopOnSignal() as stop:
+            state = _loop(run, setup, optimizer, loader, tokenizer, store, card, state, stop, show)
     return Outcome(int(state.step), start, stop.received if int(state.step) < run.train_steps else None)
+
+
+def _newest(run: Run) -> tuple[int | None, ModelCard | None]:
+    """The newest step in the run's folder and its card. Only looks: a run that is refused leaves no folder behind."""
+    with RunStore(run.model_dir, read_only=True) as store:
+        step = store.latest_step()
+        return step, None if step is None else store.card(step)
 
 
 def _loop(
@@ -175,13 +182,7 @@ def _fresh_state(
 def _base(run: Run, setup: Setup) -> Params:
     """The weights of init_from, each cast and placed as the run holds it."""
     assert run.init_from is not None
-    card, weights = open_weights(run.init_from)
-    if card.lora is not None and card.lora != run.lora:
-        raise InputError(
-            f"Run.lora with INIT_FROM={run.init_from}",
-            str(run.lora),
-            f"the adapters it holds, {card.lora}, or a folder they were merged in (melama convert to-hf --merge-lora)",
-        )
+    _, weights = open_weights(run.init_from)
     shapes = flatten(setup.shapes)
     return unflatten({path: to_device(weights, path, shapes[path]) for path in weights.leaves})
 

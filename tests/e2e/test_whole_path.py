@@ -197,9 +197,9 @@ def test_only_answers_are_trained_on(walk):
     }
     for number in range(4):
         shown = walk.done[f"sample {number}"].out
-        before, trained, after = re.fullmatch(
-            r".*?\n\n(.*)\[trained\](.*)\[/trained\](.*)", shown, re.DOTALL
-        ).groups()
+        parts = re.fullmatch(r".*?\n\n(.*)\[trained\](.*)\[/trained\](.*)", shown, re.DOTALL)
+        assert parts, shown
+        before, trained, after = parts.groups()
         (question,) = (question for question in answers if question in before)
         assert before == f"Human: \n{question}\n\nAssistant: \n" and not after.strip()
         assert trained.removesuffix("⟨end of text⟩") in answers[question] and trained.endswith("text⟩")

@@ -161,7 +161,7 @@ def test_other_programs_predictions_are_scored(tmp_path):
         (["all"], {"max_examples": 0}, "--max-examples"),
         (["all"], {"scorer": "lenient"}, "--scorer"),
         (["all"], {"by": "guess"}, "--by"),
-        (["all"], {"max_new_tokens": 256}, "room|at most"),
+        (["all"], {"max_new_tokens": 256}, "max_new_tokens: found 256; expected below the model's 256"),
     ],
 )
 def test_wrong_requests_are_named(model, data, tasks, settings, message):
