@@ -1,0 +1,148 @@
+"""The TPU compiler's final schedule of one kernel, as text (`*-final_bundles.txt`), parsed into bundles.
+
+One bundle is one VLIW word: what a TensorCore issues in one cycle. Comments of the dump nest, carry the marks of
+regions (`Start region 5`), and are kept only for those.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from melama_jax.errors import InputError
+
+_HEAD = re.compile(r"^ *(?:0x)?([0-9a-f]+) +(?:(?:LH|LB|LE|PB|PF|CT) *)*:[ >]*\{", re.MULTILINE)
+_COMMENT = re.compile(r"/\*|\*/")
+_START = re.compile(r"Start(?:/End empty)? region (\d+)")
+_INSTRUCTION = re.compile(
+    r"^(?:(?P<dest>%[\w#]+(?:, ?%[\w#]+)*) = )?(?P<op>[a-z][\w.]*)(?P<rest>.*)$", re.DOTALL
+)
+_PREDICATE = re.compile(r"^\((?P<not>!?)(?P<name>%\w+)\)(?:, *| +|$)")
+_CORE_ID = re.compile(r"sld \[smem:\[(#allocation\w+)\]\] /\* core id \*/")
+_UNNAMED = re.compile(r"^%\d+$")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One slot of a bundle.
+
+    Args:
+        dest: the name it writes (`s7942_s23`: value, then register), or None.
+        op: the opcode with its suffixes, such as `scmp.ge.s32.totalorder`.
+        operands: the rest, comments removed, split at commas outside brackets.
+        predicate: the predicate register that guards it, or None.
+        negated: whether it runs when the predicate is false.
+    """
+
+    dest: str | None
+    op: str
+    operands: tuple[str, ...]
+    predicate: str | None = None
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class Program:
+    """A kernel's schedule.
+
+    Args:
+        bundles: in order of address; a bundle may be empty.
+        regions: region number -> index of the bundle it starts at. A region without a mark of its own is empty, at
+            the program's last bundle.
+        core_id: the SMEM allocation that holds the core's number, or None where it is never read.
+    """
+
+    bundles: tuple[tuple[Instruction, ...], ...]
+    regions: dict[int, int]
+    core_id: str | None = None
+
+
+def read_program(path: Path) -> Program:
+    """Parses a file of final bundles.
+
+    Raises:
+        InputError: a bundle is out of order or an instruction does not read as one.
+    """
+    return parse_program(path.read_text(encoding="utf-8"), path)
+
+
+def parse_program(text: str, where: str | Path = "bundles") -> Program:
+    """As read_program, from the text itself."""
+    cores = set(_CORE_ID.findall(text))
+    if len(cores) > 1:
+        raise InputError(where, f"the core's number in {sorted(cores)}", "one place")
+    text, comments = _blank_comments(text)
+    heads = list(_HEAD.finditer(text))
+    if not heads:
+        raise InputError(where, "no bundle", "lines such as `0x1   :  { ... }`")
+    bundles, regions = [], {}
+    for index, head in enumerate(heads):
+        if int(head[1], 16) != index:
+            raise InputError(where, f"bundle {head[1]} at place {index:#x}", "every bundle, in order")
+        end = heads[index + 1].start() if index + 1 < len(heads) else len(text)
+        body, closed, _ = text[head.end() : end].rpartition("}")
+        if not closed:
+            raise InputError(where, f"bundle {index:#x} without an end", "a closing brace")
+        for comment in (comments[at] for at in range(head.end() + len(body), end) if at in comments):
+            regions.update((int(number), index) for number in _START.findall(comment))
+        bundles.append(
+            tuple(_instruction(slot.strip(), where) for slot in body.split(" ;; ") if slot.strip())
+        )
+    return Program(tuple(bundles), regions, cores.pop() if cores else None)
+
+
+def _blank_comments(text: str) -> tuple[str, dict[int, str]]:
+    """The text with every comment taken out, and each comment by the place in the new text where it stood."""
+    kept: list[str] = []
+    comments: dict[int, str] = {}
+    depth = begun = done = length = 0
+    for mark in _COMMENT.finditer(text):
+        if mark[0] == "/*":
+            if depth == 0:
+                begun = mark.end()
+                kept.append(text[done : mark.start()])
+                length += mark.start() - done
+            depth += 1
+        elif depth:
+            depth -= 1
+            if depth == 0:
+                comments[length] = comments.get(length, "") + text[begun : mark.start()]
+                done = mark.end()
+    kept.append(text[done:])
+    return "".join(kept), comments
+
+
+def _instruction(slot: str, where: str | Path) -> Instruction:
+    found = _INSTRUCTION.match(slot)
+    if found is None:
+        raise InputError(where, slot[:120], "an instruction such as `%s1_s2 = sadd.s32 1, %s3_s4`")
+    rest = re.sub(r"^ *\[thread:[^\]]*\] *", "", found["rest"]).strip()
+    guard = _PREDICATE.match(rest)
+    if guard is not None:
+        rest = rest[guard.end() :]
+    dest = found["dest"]
+    if dest is not None:
+        dest = None if _UNNAMED.match(dest) else dest[1:]
+    return Instruction(
+        dest,
+        found["op"],
+        _split(rest),
+        guard["name"][1:] if guard else None,
+        bool(guard and guard["not"]),
+    )
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """At commas outside brackets."""
+    parts, depth, begun = [], 0, 0
+    for place, character in enumerate(text):
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append(text[begun:place].strip())
+            begun = place + 1
+    parts.append(text[begun:].strip())
+    return tuple(part for part in parts if part)

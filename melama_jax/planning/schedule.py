@@ -1,0 +1,216 @@
+"""From a kernel's final schedule to cycles: bundles executed, MXU work, DMA bytes, spills, and three models of time.
+
+Bundles alone are a lower bound: the compiler spaces vmatmuls closer than the unit takes them, so the hardware stalls.
+The queue model lets each MXU lag 64 cycles behind what was issued to it; without a queue, it may not lag at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from melama_jax.errors import InputError
+from melama_jax.planning.bundles import Instruction, Program
+from melama_jax.planning.scalar_program import Execution, ScheduleError, execute
+from melama_jax.planning.slices import CHIPS, Chip
+
+QUEUE_CYCLES = 64
+
+
+@dataclass(frozen=True)
+class Core:
+    """A TensorCore's matrix units.
+
+    Args:
+        chip: the chip it is part of.
+        mxus: how many.
+        size: rows and columns of one.
+        cycles: operand type -> cycles a vmatmul keeps its unit.
+        rows: operand type -> rows of the left operand that one vmatmul multiplies.
+    """
+
+    chip: Chip
+    mxus: int
+    size: int
+    cycles: Mapping[str, int]
+    rows: Mapping[str, int]
+
+    @property
+    def hertz(self) -> float:
+        """The clock that the chip's peak rate implies."""
+        return self.chip.peak_flops / (2 * self.macs_per_cycle * self.chip.name_counts)
+
+    @property
+    def macs_per_cycle(self) -> float:
+        """Multiply-adds of bfloat16 a cycle, all units full."""
+        return self.mxus * self.size**2 * self.rows["bf16"] / self.cycles["bf16"]
+
+    @property
+    def hbm_bytes_per_cycle(self) -> float:
+        """This core's share of the chip's memory bandwidth."""
+        return self.chip.hbm_bytes_per_second / self.chip.name_counts / self.hertz
+
+
+_SMALL = {"cycles": {"bf16": 16, "f32": 8}, "rows": {"bf16": 16, "f32": 8}}
+_LARGE = {"cycles": {"bf16": 8, "f32": 8}, "rows": {"bf16": 16, "f32": 8}}
+CORES = {
+    "v4": Core(CHIPS["v4"], 4, 128, **_SMALL),
+    "v5e": Core(CHIPS["v5e"], 4, 128, **_SMALL),
+    "v5p": Core(CHIPS["v5p"], 4, 128, **_SMALL),
+    "v6e": Core(CHIPS["v6e"], 2, 256, **_LARGE),
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one core spends on a kernel.
+
+    Args:
+        bundles: executed, one a cycle.
+        queue_cycles: with an in-order queue of 64 cycles before each MXU.
+        no_queue_cycles: each vmatmul waiting for its unit.
+        vmatmuls: (operand type, unit) -> how many.
+        mxu_cycles: cycles the busiest unit works.
+        fills: vector registers read back from their spill slots.
+        spills: vector registers written there.
+        dma_bytes: by kind.
+        dma_cycles: bytes to and from HBM over this core's share of the bandwidth.
+    """
+
+    bundles: int
+    queue_cycles: int
+    no_queue_cycles: int
+    vmatmuls: Mapping[tuple[str, int], int]
+    mxu_cycles: int
+    fills: int
+    spills: int
+    dma_bytes: Mapping[str, int]
+    dma_cycles: int
+
+    @cached_property
+    def vmatmul_count(self) -> int:
+        """Over all units and types."""
+        return sum(self.vmatmuls.values())
+
+    @property
+    def cycles(self) -> int:
+        """By the queue model, or what its DMAs take where that is more."""
+        return max(self.queue_cycles, self.dma_cycles)
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the most of the models of time."""
+        return max(self.bundles, self.dma_cycles), max(self.no_queue_cycles, self.dma_cycles)
+
+
+def measure(
+    program: Program, core: Core, tables: Mapping[int, np.ndarray] | None = None, number: int = 0
+) -> Measure:
+    """Executes the program on one core and counts.
+
+    Args:
+        program: a kernel's schedule.
+        core: what it was compiled for.
+        tables: as scalar_program.execute takes them.
+        number: which of the chip's cores.
+
+    Raises:
+        ScheduleError: the program holds something unknown.
+    """
+    return measure_execution(program, core, execute(program, tables, number))
+
+
+def measure_execution(program: Program, core: Core, execution: Execution) -> Measure:
+    """As measure, from what was executed."""
+    work = _matrix_work(program, core)
+    counts = execution.counts
+    vmatmuls: dict[tuple[str, int], int] = {}
+    for place, issued in work.items():
+        for kind in issued:
+            vmatmuls[kind] = vmatmuls.get(kind, 0) + int(counts[place])
+    busy = [0] * core.mxus
+    for (kind, unit), number in vmatmuls.items():
+        busy[unit] += number * core.cycles[kind]
+    moved = sum(size for kind, size in execution.dma_bytes.items() if "hbm" in kind)
+    fills, spills = _spills(program)
+    return Measure(
+        bundles=int(counts.sum()),
+        queue_cycles=_time(work, core, execution, QUEUE_CYCLES),
+        no_queue_cycles=_time(work, core, execution, 0),
+        vmatmuls=vmatmuls,
+        mxu_cycles=max(busy),
+        fills=int(fills @ counts),
+        spills=int(spills @ counts),
+        dma_bytes=execution.dma_bytes,
+        dma_cycles=math.ceil(moved / core.hbm_bytes_per_cycle),
+    )
+
+
+def slot_use(utilization: Path, execution: Execution) -> dict[str, float]:
+    """Share of each kind of slot in use, over all bundles executed.
+
+    Args:
+        utilization: the dump's `*-final_hlo-static-per-bundle-utilization.txt`.
+        execution: of the same schedule.
+    """
+    lines = utilization.read_text(encoding="utf-8").splitlines()
+    names = [name.strip() for name in lines[1].split(",")]
+    capacity = np.array(lines[2].split(), np.int64)
+    used = np.array([line.split() for line in lines[4:] if line.strip()], np.int64)
+    if used.shape != (len(execution.counts), len(names)):
+        raise InputError(utilization, f"{used.shape[0]} rows", f"{len(execution.counts)}, one a bundle")
+    shares = (execution.counts @ used) / (execution.counts.sum() * capacity)
+    return dict(zip(names, shares.tolist(), strict=True))
+
+
+def _matrix_work(program: Program, core: Core) -> dict[int, list[tuple[str, int]]]:
+    """Bundle -> (operand type, unit) of each vmatmul in it."""
+    work = {}
+    for place, bundle in enumerate(program.bundles):
+        issued = [_unit(slot, core) for slot in bundle if slot.op.startswith("vmatmul")]
+        if issued:
+            work[place] = issued
+    return work
+
+
+def _unit(slot: Instruction, core: Core) -> tuple[str, int]:
+    parts = slot.op.split(".")
+    kinds, unit = [part for part in parts if part in core.cycles], parts[-1].removeprefix("mxu")
+    if len(kinds) != 1 or not unit.isdigit() or int(unit) >= core.mxus:
+        raise ScheduleError(f"`{slot.op}`: its cycles on {core.chip.name} are not known here")
+    return kinds[0], int(unit)
+
+
+def _time(work: Mapping[int, list[tuple[str, int]]], core: Core, execution: Execution, queue: int) -> int:
+    """Cycles until the last bundle has issued and the last unit has finished."""
+    places = np.array(sorted(work), np.int64)
+    slots = [[(unit, core.cycles[kind]) for kind, unit in work[place]] for place in places.tolist()]
+    free = [0] * core.mxus
+    stalled = elapsed = 0
+    for first, last in execution.trace:
+        low, high = np.searchsorted(places, (first, last))
+        for index in range(low, high):
+            now = elapsed + int(places[index]) - first + stalled
+            for unit, cycles in slots[index]:
+                wait = free[unit] - queue - now
+                if wait > 0:
+                    stalled += wait
+                    now += wait
+                free[unit] = max(free[unit], now) + cycles
+        elapsed += last - first
+    return max(elapsed + stalled, *free)
+
+
+def _spills(program: Program) -> tuple[np.ndarray, np.ndarray]:
+    """Vector fills and spills of each bundle."""
+    fills, spills = np.zeros((2, len(program.bundles)), np.int64)
+    for place, bundle in enumerate(program.bundles):
+        for slot in bundle:
+            if slot.op.startswith(("vld", "vst")) and any("_spill]" in operand for operand in slot.operands):
+                (fills if slot.op.startswith("vld") else spills)[place] += 1
+    return fills, spills

@@ -1,0 +1,152 @@
+"""Compiles a function for one TPU chip on a machine without one and keeps the schedules the compiler dumps.
+
+libtpu reads what to dump when it is loaded, so the compilation runs in a process of its own:
+`python -m melama_jax.planning.schedule_dump CHIP MODULE:FUNCTION ARGUMENTS(JSON) FOLDER`.
+The function, called with the arguments, returns `(to_jit, arguments)`. Arguments that are NumPy arrays are known: what
+a kernel reads into SMEM (tables of blocks) is computed from them, so that its scalar program can be executed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from melama_jax.errors import InputError
+from melama_jax.planning.slices import CHIPS
+
+_ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_ENABLE_COMPILATION_CACHE": "false",  # what comes from a cache is not compiled, so not dumped
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5p-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+_BUNDLES = re.compile(r"^\d+-(?P<name>[^<].*)-\d+-final_bundles\.txt$")
+_UTILIZATION = "final_hlo-static-per-bundle-utilization.txt"
+_KERNELS, _TABLES = "kernels.json", "tables.npz"
+
+
+@dataclass(frozen=True)
+class KernelDump:
+    """One kernel of a compiled program: a Pallas kernel or one of XLA's own.
+
+    Args:
+        name: the instruction's, such as `splash_mha_fwd_no_residuals.1`.
+        pallas: whether it is a Pallas kernel.
+        bundles: its file of final bundles.
+        utilization: its file of slots used per bundle.
+        tables: operand index -> 32-bit words, for what the kernel is known to read into SMEM.
+    """
+
+    name: str
+    pallas: bool
+    bundles: Path
+    utilization: Path
+    tables: Mapping[int, np.ndarray]
+
+
+class CompileError(RuntimeError):
+    """The compiler refused; the message ends with its own words."""
+
+
+def compile_dump(
+    chip: str, target: str, arguments: Mapping[str, Any], folder: Path, vmem_kib: int | None = None
+) -> list[KernelDump]:
+    """Compiles in a process of its own and finds each kernel's files.
+
+    Args:
+        chip: one of planning.slices.CHIPS.
+        target: `module:function`, importable there; called with `arguments`, it returns (function, its arguments).
+        arguments: plain values.
+        folder: where the dump goes; made anew.
+        vmem_kib: the compiler's limit of VMEM for a kernel, where not its own.
+
+    Raises:
+        InputError: no such chip, or no libtpu.
+        CompileError: the compiler refused.
+    """
+    if chip not in CHIPS:
+        raise InputError("--chip", chip, f"one of {', '.join(CHIPS)}")
+    if importlib.util.find_spec("libtpu") is None:
+        raise InputError("--chip", "no libtpu here", "the TPU compiler: pip install 'melama-jax[tpu]'")
+    folder.mkdir(parents=True)
+    flags = [f"--xla_jf_dump_to={folder}", "--xla_jf_dump_llo_text=true"]
+    if vmem_kib is not None:
+        flags.append(f"--xla_tpu_scoped_vmem_limit_kib={vmem_kib}")
+    environment = os.environ | _ENVIRONMENT
+    environment |= {
+        "LIBTPU_INIT_ARGS": " ".join(flags),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    command = [sys.executable, "-m", "melama_jax.planning.schedule_dump", chip, target]
+    command += [json.dumps(dict(arguments)), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CompileError(f"{target} for {chip}: {done.stderr.strip()[-2000:]}")
+    return find_kernels(folder)
+
+
+def find_kernels(folder: Path) -> list[KernelDump]:
+    """The kernels of a dump in the order they were compiled, each once."""
+    pallas = json.loads((folder / _KERNELS).read_text())
+    with np.load(folder / _TABLES) as stored:
+        tables = {key: stored[key] for key in stored.files}
+    found, files = [], [path.name for path in sorted(folder.iterdir())]
+    for file in files:
+        path, match = folder / file, _BUNDLES.match(file)
+        if match is None or match["name"] == "TLP":
+            continue
+        name, stamp = match["name"], file.partition("-")[0]
+        own = {
+            int(key.rpartition("/")[2]): table for key, table in tables.items() if key.startswith(name + "/")
+        }
+        (utilization,) = (folder / other for other in files if _is_utilization(other, stamp, name))
+        found.append(KernelDump(name, name in pallas, path, utilization, own))
+    if missing := set(pallas) - {kernel.name for kernel in found}:
+        raise CompileError(f"no schedule was dumped for {', '.join(sorted(missing))}")
+    return found
+
+
+def _is_utilization(file: str, stamp: str, name: str) -> bool:
+    return file.startswith(f"{stamp}-{name}-") and file.endswith("-" + _UTILIZATION)
+
+
+def main(chip: str, target: str, arguments: str, folder: str) -> None:
+    """The process that compiles."""
+    import jax
+    from jax.experimental import topologies
+
+    from melama_jax.planning.prefetch_tables import kernel_tables
+
+    kind = CHIPS[chip]
+    shape = "x".join(map(str, kind.shapes[4]))
+    described = topologies.get_topology_desc(
+        topology_name=f"{chip}:{shape}", platform="tpu", chip_config_name=kind.config
+    )
+    placed = jax.sharding.SingleDeviceSharding(described.devices[0])
+    module, _, name = target.partition(":")
+    function, given = getattr(importlib.import_module(module), name)(**json.loads(arguments))
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed) for x in given]
+    traced = jax.jit(function).trace(*shapes)
+    compiled = traced.lower(lowering_platforms=("tpu",)).compile()
+    values = [x if isinstance(x, np.ndarray) else None for x in given]
+    names, tables = kernel_tables(traced.jaxpr, values, compiled.as_text() or "")
+    (Path(folder) / _KERNELS).write_text(json.dumps(names))
+    named: dict[str, Any] = dict(tables)
+    np.savez(Path(folder) / _TABLES, **named)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
