@@ -82,9 +82,28 @@ def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, An
             yield number, row
 
 
+def require_writable_file(path: str | os.PathLike[str]) -> Path:
+    """Returns `path` if a file can be made there, or one be replaced; InputError otherwise. Ask before long work."""
+    path = require_local(path)
+    if path.is_dir():
+        raise InputError(path, "a folder", "the name of a file to write")
+    return path
+
+
+def require_local(path: str | os.PathLike[str]) -> Path:
+    """Returns `path` if files and folders could be made there; InputError for a bucket, or below a file."""
+    if "://" in str(path):
+        raise InputError(path, "a bucket's address", "a local path (a mounted bucket has one)")
+    path = Path(path)
+    for parent in path.absolute().parents:
+        if parent.exists() and not parent.is_dir():
+            raise InputError(path, f"{parent}, which is a file", "a path whose parents are folders")
+    return path
+
+
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Writes a file whole or not at all (temporary name, then rename)."""
-    path = Path(path)
+    path = require_writable_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -109,7 +128,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 def require_empty_dir(path: str | os.PathLike[str]) -> Path:
     """Returns `path` if nothing is there or it is an empty folder; InputError otherwise."""
-    path = Path(path)
+    path = require_local(path)
     if path.is_file():
         raise InputError(path, "a file", "a new or empty folder")
     if path.is_dir() and any(path.iterdir()):

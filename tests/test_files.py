@@ -52,3 +52,19 @@ def test_bad_json_lines_are_named(tmp_path, content, said):
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(InputError, match="a folder"):
         files.require_file(tmp_path)
+
+
+def test_nothing_is_written_below_a_file_over_a_folder_or_to_a_bucket(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path, said in (
+        (tmp_path, "a folder"),
+        (tmp_path / "file" / "a" / "b", "which is a file"),
+        ("gs://bucket/a", "a bucket's address"),
+    ):
+        with pytest.raises(InputError, match=said):
+            files.write_text(path, "x")
+    with pytest.raises(InputError, match="which is a file"), files.new_dir(tmp_path / "file" / "a"):
+        pass
+    with pytest.raises(InputError, match="a bucket's address"), files.new_dir("gs://bucket/a"):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -30,9 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the new text of each prompt."""
-    from melama_jax.files import write_json
+    from melama_jax.files import require_writable_file, write_json
     from melama_jax.model_api import load
 
+    if args.json:
+        require_writable_file(args.json)
     model = load(args.model)
     new = args.max_new_tokens
     if new is None:

@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     where = find_slice(args.topology)
     if args.slices < 1:
         raise InputError("--slices", str(args.slices), "a whole number above 0")
+    if args.json:
+        files.require_writable_file(args.json)
     run, _ = load_run(gin_arguments(args), unset={"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1})
     made = plan(run, where, args.slices)
     print("\n".join(lines(made)))

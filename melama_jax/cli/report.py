@@ -15,13 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the page and says where it is."""
-    from pathlib import Path
-
-    from melama_jax.errors import InputError
+    from melama_jax.files import require_writable_file
     from melama_jax.reporting.run_report import write_report
 
-    if Path(args.output).is_dir():
-        raise InputError(args.output, "a folder", "the name of a file to write")
+    require_writable_file(args.output)
     write_report(args.runs, args.output)
     print(f"wrote {args.output}")
     return 0
