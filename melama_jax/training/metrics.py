@@ -35,7 +35,12 @@ class MetricsLog(Silent):
         if self._path.exists():
             self._drop_after(resumed_step)
         self._file = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(directory / "tensorboard"), purge_step=resumed_step or None)
+        # Event files are named by the second: without a suffix a run resumed within it would overwrite the earlier.
+        self._board = SummaryWriter(
+            str(directory / "tensorboard"),
+            purge_step=resumed_step + 1,
+            filename_suffix=f".from-{resumed_step}",
+        )
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         """One JSON line {"step": ..., name: number, ...} and one TensorBoard point a name."""
