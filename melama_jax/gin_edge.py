@@ -106,17 +106,19 @@ def _configurable(cls: type) -> Any:
         return gin.external_configurable(cls, name=cls.__name__, module="melama_jax")
 
 
-def _pieces(name: str, search_paths: Sequence[str]) -> list[tuple[str, str]]:
+def _pieces(name: str, search_paths: Sequence[str], above: tuple[Path, ...] = ()) -> list[tuple[str, str]]:
     """(file, gin text) of a file with its includes in their places, so that a later line overrides an earlier.
 
     Each text is padded with blank lines: a line number in an error is then the file's own.
     """
     path = _find(name, search_paths)
+    if path in above:
+        raise InputError(above[-1], f"an include of {name}, which includes it", "includes without a circle")
     pieces, start, lines = [], 0, files.read_text(path).splitlines()
     for number, line in enumerate(lines):
         if included := re.match(r"include\s+['\"](.+?)['\"]", line):
             pieces.append((str(path), "\n" * start + "\n".join(lines[start:number])))
-            pieces += _pieces(included[1], search_paths)
+            pieces += _pieces(included[1], search_paths, (*above, path))
             start = number + 1
     return [*pieces, (str(path), "\n" * start + "\n".join(lines[start:]) + "\n")]
 

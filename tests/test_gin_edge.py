@@ -76,6 +76,13 @@ def test_a_broken_file_is_named(tmp_path):
             load_run(GinArguments((str(path),)))
 
 
+def test_files_that_include_each_other_are_named(tmp_path):
+    for name, other in (("one", "two"), ("two", "one")):
+        (tmp_path / f"{name}.gin").write_text(f"include '{other}.gin'")
+    with pytest.raises(InputError, match=r"two\.gin: found an include of one\.gin"):
+        load_run(GinArguments(("one.gin",), search_paths=(str(tmp_path),)))
+
+
 def test_loading_twice_leaves_nothing_behind():
     first, _ = load_run(GinArguments(FILES, (*NEEDED, "SEED=9")))
     second, _ = load_run(GinArguments(FILES, NEEDED))
