@@ -81,4 +81,7 @@ def _encode(files: dict[str, bytes]) -> dict[str, str]:
 
 
 def _decode(files: dict[str, str]) -> dict[str, bytes]:
+    for name in files:  # they become file names in an export
+        if name in ("", ".", "..") or set(name) & set("/\\\0"):
+            raise InputError("model card", f"the file name {name!r}", "a name without folders")
     return {name: base64.b64decode(content, validate=True) for name, content in files.items()}

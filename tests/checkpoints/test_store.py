@@ -181,6 +181,8 @@ def test_a_parameter_that_does_not_fit_is_named(tmp_path):
 
 def test_a_card_that_is_none_is_refused():
     assert ModelCard.from_json(CARD.to_json()) == CARD
-    for broken in ({}, {**CARD.to_json(), "extra": 1}, {**CARD.to_json(), "tokenizer": {"a": "*"}}):
+    for change in ({"extra": 1}, {"tokenizer": {"a": "*"}}, {"hf_files": {"../a": "YQ=="}}, {"model": None}):
         with pytest.raises(InputError, match="model card"):
-            ModelCard.from_json(broken)
+            ModelCard.from_json({**CARD.to_json(), **change})
+    with pytest.raises(InputError, match="model card"):
+        ModelCard.from_json({})
