@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     way.add_argument("dst", metavar="DST", help="new model directory")
     way.add_argument("--tokenizer", required=True, metavar="FILE.model", help="its SentencePiece model")
 
+    for way in ways.choices.values():  # a flag stands where it is typed: behind the paths
+        way.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
 
 def run(args: argparse.Namespace) -> int:
     """Converts and says where the result is."""
