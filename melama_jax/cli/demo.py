@@ -24,6 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo and prints where its page is."""
+    import logging
+
+    if not args.debug:
+        logging.disable(logging.ERROR)  # Beam's own tracebacks, and what cloud libraries it misses
+    try:
+        return _run(args)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _run(args: argparse.Namespace) -> int:
     import functools
     from pathlib import Path
 
