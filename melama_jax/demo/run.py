@@ -169,7 +169,7 @@ class Demo:
             seed=self.seed,
             keep_last=1,
             save_every=max(1, stage.steps // 2),
-            heldout_every=max(1, stage.steps // 10),
+            heldout_every=max(1, stage.steps // 5),
             log_every=max(1, stage.steps // 20),
         )
         if train(dataclasses.replace(run, **changes), show=self.clock.show).stopped_by:
