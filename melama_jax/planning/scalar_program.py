@@ -22,8 +22,9 @@ from melama_jax.planning.bundles import Instruction, Program
 GRANULE_BYTES = 32  # what a DMA's size counts: 16384 of them for a bfloat16 block of [256, 1024]
 _DELAY_SLOTS = 4
 _WORD = 1 << 32
-# Far enough apart that no allocation or operand reaches the next: in words (SMEM), 512 bytes (VMEM), granules (HBM).
-_ALLOCATION_SPACING, _OPERAND_SPACING = 1 << 16, 1 << 25
+# Made-up addresses: no table of a kernel in SMEM reaches the next allocation, and all stay below 2^27, because
+# programs shift some left by four bits. An operand's is odd, so that a shifted one can be told.
+_ALLOCATION_SPACING, _OPERAND_SPACING = 1 << 16, 1 << 21
 
 _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "sadd.s32": lambda a, b: a + b,
@@ -305,7 +306,7 @@ class _Core:
         source, to = self.read(slot.operands[0]), self.read(slot.operands[2])
         if source is None or to is None:
             raise ScheduleError("a table whose place comes from data")
-        source = int(source) >> 4 if kind == "vmem_to_smem" else int(source)
+        source = int(source) if int(source) % 2 else int(source) >> 4
         if source not in self.operands:
             raise ScheduleError("a table that is no whole operand")
         words = self.tables.get(self.operands[source])
@@ -320,7 +321,7 @@ class _Core:
             raise ScheduleError("an operand without an index")
         output = "kind: output" in described
         index = int(found[1])
-        base = (index + 1) * (_ALLOCATION_SPACING if "vmem" in described else _OPERAND_SPACING)
+        base = (index + 1) * _OPERAND_SPACING + 1
         if not output:
             self.operands[base] = index
         return base
