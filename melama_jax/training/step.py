@@ -44,7 +44,8 @@ def make_train_step(
         else:
             total, weight, grads = _accumulate(value_and_grad, state.trained, batch, rng, micro_batches)
         weight = jnp.maximum(weight, 1e-6)  # a batch with nothing to train on must give zeros, not NaN
-        grads = jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
+        # Divided in float32, then in the weights' dtype however many micro-batches: so moments keep theirs.
+        grads = jax.tree.map(lambda g, p: (g / weight).astype(p.dtype), grads, state.trained)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trained)
         metrics = {"loss": total / weight, "grad_norm": optax.global_norm(grads), "trained_tokens": weight}
         advanced = state.replace(  # pyright: ignore[reportAttributeAccessIssue]

@@ -125,3 +125,17 @@ def test_a_batch_with_nothing_to_train_on_is_not_nan():
     state, metrics = jax.jit(make_train_step(Llama(CONFIG), optimizer, BOS, 1, 0))(state, batch)
     assert float(metrics["loss"]) == 0 and float(metrics["grad_norm"]) == 0
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_bfloat16_weights_keep_every_dtype_from_step_to_step():
+    """Moments that widened on the way would be stored wide, restored narrow, and a resumed run end elsewhere."""
+    optimizer = make_optimizer(AdamW(learning_rate=1e-3), STEPS)
+    params = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, jnp.bfloat16), our_params(random_model(CONFIG), CONFIG)
+    )
+    state = new_state(params, optimizer, False)
+    before = jax.tree.map(lambda leaf: leaf.dtype, state)
+    for micro_batches in (1, 2):
+        step = jax.jit(make_train_step(Llama(CONFIG), optimizer, None, micro_batches, 0))
+        state, _ = step(state, next(batches()))
+        assert jax.tree.map(lambda leaf: leaf.dtype, state) == before
