@@ -32,7 +32,9 @@ def make_optimizer(config: AdamW, train_steps: int) -> optax.GradientTransformat
         weight_decay=config.weight_decay,
         mask=_decayed,
     )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw) if config.clip_norm else adamw
+    # The same structure with and without clipping: a run may be continued with the other.
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    return optax.chain(clip, adamw)
 
 
 def _decayed(params: Any) -> Any:
