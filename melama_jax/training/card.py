@@ -45,7 +45,7 @@ def card_for(
         generation_config={"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id},
         gin=gin,
         data_sha256=manifest.content_sha256(),
-        dtype=run.param_dtype,
+        dtype=run.frozen_dtype if run.lora else run.param_dtype,
         add_bos=manifest.packing != "paper",
     )
     if source is None:
