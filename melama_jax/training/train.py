@@ -15,12 +15,14 @@ from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.open import open_weights
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import to_device
+from melama_jax.errors import InputError
+from melama_jax.files import require_local
 from melama_jax.loading.device import global_batches, place
 from melama_jax.loading.loader import Loader, heldout_batches
 from melama_jax.models import lora
 from melama_jax.models.params import Params, flatten, unflatten
 from melama_jax.partitioning.rules import RULES, batch_sharding
-from melama_jax.records.manifest import Manifest
+from melama_jax.records.manifest import FILE_NAME, Manifest
 from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
 from melama_jax.training.card import card_for
 from melama_jax.training.config import Run
@@ -80,11 +82,18 @@ def train(run: Run, gin: str = "", show: Callable[[str], None] | None = print) -
             show(_opening(run, setup, start, resumed is not None))
         with StopOnSignal() as stop:
             state = _loop(run, setup, optimizer, loader, tokenizer, store, card, state, stop, show)
+            store.wait()  # a second signal must not end the process in the middle of the last save
     return Outcome(int(state.step), start, stop.received if int(state.step) < run.train_steps else None)
 
 
 def _newest(run: Run) -> tuple[int | None, ModelCard | None]:
     """The newest step in the run's folder and its card. Only looks: a run that is refused leaves no folder behind."""
+    folder = require_local(run.model_dir)
+    if folder.is_file():
+        raise InputError(folder, "a file", "a new folder, or a run's to continue")
+    for name, kind in (("config.json", "a Hugging Face folder"), (FILE_NAME, "a data folder")):
+        if (folder / name).exists():  # checkpoints in it would make it another thing without a word
+            raise InputError(folder, kind, "a new folder, or a run's to continue")
     with RunStore(run.model_dir, read_only=True) as store:
         step = store.latest_step()
         return step, None if step is None else store.card(step)
