@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong", which the command line turns into exit code 2."""
+"""What the command line turns into one line: wrong input (exit code 2), and a run that failed (exit code 1)."""
 
 
 class InputError(ValueError):
@@ -15,3 +15,7 @@ class InputError(ValueError):
     def __init__(self, where: object, found: str, expected: str):
         self.where, self.found, self.expected = str(where), found, expected
         super().__init__(f"{where}: found {found}; expected {expected}")
+
+
+class RunFailed(RuntimeError):
+    """Work that began and could not go on; the message is the one line a user reads."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from melama_jax.cli.gin_flags import split_gin_bindings
-from melama_jax.errors import InputError
+from melama_jax.errors import InputError, RunFailed
 
 VERBS = ("demo", "data", "train", "convert", "generate", "eval", "score", "plan", "report", "launch")
 
@@ -45,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"melama {args.verb}: {error}", file=sys.stderr)
         return 2
+    except RunFailed as failure:
+        if args.debug:
+            raise
+        print(f"melama {args.verb}: {failure}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"melama {args.verb}: interrupted", file=sys.stderr)
         return 130

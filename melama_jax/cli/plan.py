@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--slices", str(args.slices), "a whole number above 0")
     if args.json:
         files.require_writable_file(args.json)
-    run, _ = load_run(gin_arguments(args), unset={"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1})
+    run, _ = load_run(
+        gin_arguments(args), unset={"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1, "INIT_FROM": None}
+    )
     made = plan(run, where, args.slices)
     print("\n".join(lines(made)))
     if args.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+from melama_jax.errors import RunFailed
 from melama_jax.training.loop import StepEvent
 from melama_jax.training.metrics import Silent
 from melama_jax.training.state import TrainState
@@ -103,7 +105,7 @@ class HeldOut:
 
 
 class SaveCheckpoints:
-    """Saves every `every` steps and at the end.
+    """Saves every `every` steps and at the end; never a state whose loss is not finite.
 
     Args:
         save: (step, state) -> None.
@@ -114,8 +116,14 @@ class SaveCheckpoints:
         self._save, self._every = save, every
 
     def after_step(self, event: StepEvent) -> None:
-        if event.last or event.step % self._every == 0:
-            self._save(event.step, event.state)
+        if not (event.last or event.step % self._every == 0):
+            return
+        loss = float(event.metrics["loss"])
+        if not math.isfinite(loss):
+            raise RunFailed(
+                f"the loss is {loss} at step {event.step}: not saved, the checkpoints before it stand"
+            )
+        self._save(event.step, event.state)
 
 
 class StopOnSignal:

@@ -66,6 +66,10 @@ def train(run: Run, gin: str = "", show: Callable[[str], None] | None = print) -
     tokenizer = load_tokenizer(Path(run.data_dir) / "tokenizer")
     optimizer = make_optimizer(run.optimizer, run.train_steps)
     resumed, resumed_card = _newest(run)
+    if resumed is not None and resumed > run.train_steps:
+        raise InputError(
+            "TRAIN_STEPS", str(run.train_steps), f"at least the {resumed} steps {run.model_dir} has done"
+        )
     card = card_for(run, loader.manifest, tokenizer, gin, resumed_card)
     setup = set_up(run, card.model)
     with (

@@ -136,7 +136,8 @@ def test_each_slice_s_gin_file_suits_its_slice(name):
     """The shipped runs' batches divide over mesh and micro-batches, for the models the file is meant for."""
     model, kind = ("llama2_7b", "tune_lora") if find_slice(name).chips == 8 else ("llama2_70b", "pretrain")
     files = (f"models/{model}.gin", f"runs/{kind}.gin", f"slices/{name}.gin")
-    read, _ = load_run(GinArguments(files), unset={"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1})
+    unset = {"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1, "INIT_FROM": None}
+    read, _ = load_run(GinArguments(files), unset=unset)
     setup = set_up(read, model_config(read), slice_devices(find_slice(name)))
     assert setup.mesh.shape["fsdp"] == find_slice(name).chips
 

@@ -18,11 +18,12 @@ import pytest
 from melama_jax.checkpoints.hf_export import to_hf
 from melama_jax.checkpoints.open import open_model
 from melama_jax.checkpoints.store import RunStore
-from melama_jax.errors import InputError
+from melama_jax.errors import InputError, RunFailed
 from melama_jax.model_api import load
 from melama_jax.models import lora
 from melama_jax.models.config import LoraConfig
 from melama_jax.models.params import flatten
+from melama_jax.training.config import AdamW
 from melama_jax.training.train import train
 from tests.training.conftest import CONFIG, small_run
 
@@ -185,6 +186,19 @@ def test_what_does_not_fit_together_is_refused(data, tmp_path, changes, said):
         changes = {**changes, "data_dir": str(data / changes["data_dir"])}
     with pytest.raises(InputError, match=said):
         train(small_run(data, tmp_path / "run", **changes), show=None)
+
+
+def test_a_run_that_diverges_stops_and_saves_nothing_of_it(data, tmp_path):
+    run = small_run(data, tmp_path / "run", optimizer=AdamW(learning_rate=1e36), save_every=4)
+    with pytest.raises(RunFailed, match="step 4: not saved"):
+        train(run, show=None)
+    with RunStore(tmp_path / "run", read_only=True) as store:
+        assert store.steps() == []
+
+
+def test_fewer_steps_than_were_done_are_refused(unbroken, data):
+    with pytest.raises(InputError, match="TRAIN_STEPS: found 3; expected at least the 12 steps"):
+        train(small_run(data, unbroken, train_steps=3), show=None)
 
 
 def test_a_run_folder_is_not_continued_with_other_data_or_another_model(unbroken, data, tmp_path):
