@@ -19,7 +19,8 @@ _INSTRUCTION = re.compile(
     r"^(?:(?P<dest>%[\w#]+(?:, ?%[\w#]+)*) = )?(?P<op>[a-z][\w.]*)(?P<rest>.*)$", re.DOTALL
 )
 _PREDICATE = re.compile(r"^\((?P<not>!?)(?P<name>%\w+)\)(?:, *| +|$)")
-_CORE_ID = re.compile(r"sld \[smem:\[(#allocation\w+)\]\] /\* core id \*/")
+# What only a comment says and the program depends on, made an operand.
+_TELLING = re.compile(r"/\* (core id|kRem) \*/")
 _UNNAMED = re.compile(r"^%\d+$")
 
 
@@ -33,6 +34,7 @@ class Instruction:
         operands: the rest, comments removed, split at commas outside brackets.
         predicate: the predicate register that guards it, or None.
         negated: whether it runs when the predicate is false.
+        token: the number of one that writes no register (`%12`), by which another may take its result.
     """
 
     dest: str | None
@@ -40,6 +42,7 @@ class Instruction:
     operands: tuple[str, ...]
     predicate: str | None = None
     negated: bool = False
+    token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,10 @@ class Program:
         bundles: in order of address; a bundle may be empty.
         regions: region number -> index of the bundle it starts at. A region without a mark of its own is empty, at
             the program's last bundle.
-        core_id: the SMEM allocation that holds the core's number, or None where it is never read.
     """
 
     bundles: tuple[tuple[Instruction, ...], ...]
     regions: dict[int, int]
-    core_id: str | None = None
 
 
 def read_program(path: Path) -> Program:
@@ -69,10 +70,7 @@ def read_program(path: Path) -> Program:
 
 def parse_program(text: str, where: str | Path = "bundles") -> Program:
     """As read_program, from the text itself."""
-    cores = set(_CORE_ID.findall(text))
-    if len(cores) > 1:
-        raise InputError(where, f"the core's number in {sorted(cores)}", "one place")
-    text, comments = _blank_comments(text)
+    text, comments = _blank_comments(_TELLING.sub(r", \1", text))
     heads = list(_HEAD.finditer(text))
     if not heads:
         raise InputError(where, "no bundle", "lines such as `0x1   :  { ... }`")
@@ -89,7 +87,7 @@ def parse_program(text: str, where: str | Path = "bundles") -> Program:
         bundles.append(
             tuple(_instruction(slot.strip(), where) for slot in body.split(" ;; ") if slot.strip())
         )
-    return Program(tuple(bundles), regions, cores.pop() if cores else None)
+    return Program(tuple(bundles), regions)
 
 
 def _blank_comments(text: str) -> tuple[str, dict[int, str]]:
@@ -121,15 +119,16 @@ def _instruction(slot: str, where: str | Path) -> Instruction:
     guard = _PREDICATE.match(rest)
     if guard is not None:
         rest = rest[guard.end() :]
-    dest = found["dest"]
-    if dest is not None:
-        dest = None if _UNNAMED.match(dest) else dest[1:]
+    dest, token = found["dest"], None
+    if dest is not None and _UNNAMED.match(dest):
+        dest, token = None, dest
     return Instruction(
-        dest,
+        dest and dest[1:],
         found["op"],
         _split(rest),
         guard["name"][1:] if guard else None,
         bool(guard and guard["not"]),
+        token,
     )
 
 

@@ -118,8 +118,10 @@ class _Core:
         self.smem: dict[int, int | None] = {}
         self.allocations: dict[str, int] = {}
         self.operands: dict[int, int] = {}  # address -> operand index
-        if program.core_id is not None:
-            self.smem[self.allocation(program.core_id)] = core
+        self.core = core
+        self.divided: dict[
+            str, int | None
+        ] = {}  # results on their way to a register, by the division's number
         self.unmarked: str | None = None
         self.done = Execution(np.zeros(len(program.bundles), np.int64))
         self.scalar = [tuple(i for i in bundle if not _is_vector(i)) for bundle in program.bundles]
@@ -173,6 +175,8 @@ class _Core:
                     self.dma(slot)
                 elif slot.op == "shalt.err":
                     self.check(slot)
+                elif slot.op == "sdivrem.u32":
+                    self.divide(slot)
                 elif slot.op not in _NO_EFFECT:
                     if slot.dest is None:
                         raise ScheduleError("no such instruction known")
@@ -196,8 +200,12 @@ class _Core:
                 return None
             if bool(guard) == slot.negated:
                 return self.registers.get(_name(slot.dest)[1])  # what it holds stays
+        if op == "sld" and operands[-1] == "core id":
+            return self.core
         if op == "sld":
             return self.load(operands[0], slot.dest)
+        if op == "spop.drf":
+            return self.divided.get(operands[0])
         if op == "spop":
             return None  # from the vector unit: data
         if op.startswith("inlined_call_operand"):
@@ -290,6 +298,19 @@ class _Core:
             if bool(guard) == bool(found["not"]):
                 return self.registers.get(_name(dest)[1])
         return self.smem.get(self.address(found["at"]))
+
+    def divide(self, slot: Instruction) -> None:
+        """Only remainders are known: the dump's comment says which of the two results is wanted."""
+        if slot.token is None or len(slot.operands) != 3 or slot.operands[2] != "kRem":
+            raise ScheduleError("a division of another form")
+        if not self.guarded(slot):
+            self.divided[slot.token] = None
+            return
+        first, second = (self.read(operand) for operand in slot.operands[:2])
+        result = None
+        if first is not None and second is not None:
+            result = _signed(first % _WORD % (second % _WORD))
+        self.divided[slot.token] = result
 
     def dma(self, slot: Instruction) -> None:
         """Counts its bytes; one into SMEM brings its table."""

@@ -137,7 +137,8 @@ def measure_execution(program: Program, core: Core, execution: Execution) -> Mea
     busy = [0] * core.mxus
     for (kind, unit), number in vmatmuls.items():
         busy[unit] += number * core.cycles[kind]
-    moved = sum(size for kind, size in execution.dma_bytes.items() if "hbm" in kind)
+    # `general` says neither end; XLA's own programs use it from HBM.
+    moved = sum(size for kind, size in execution.dma_bytes.items() if "hbm" in kind or kind == "general")
     fills, spills = _spills(program)
     return Measure(
         bundles=int(counts.sum()),

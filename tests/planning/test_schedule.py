@@ -107,6 +107,19 @@ def test_a_branch_runs_its_four_delay_slots():
     assert execute(made).counts.tolist() == [1, 3, 3, 3, 3, 3, 3, 3, 3, 1]
 
 
+def test_a_remainder_and_the_cores_number_come_from_what_the_dump_says_of_them():
+    made = program(
+        "%1 = sdivrem.u32 11, 4 /* kRem */  ;;  %s1_s1 = sld [smem:[#allocation3]] /* core id */",
+        "%s2_s2 = spop.drf %1",
+        "%s3_s3 = sadd.s32 %s1_s1, %s2_s2",
+        "%p4_p0 = scmp.ne.s32.totalorder %s3_s3, 4",
+        "%5 = shalt.err (%p4_p0)",
+    )
+    assert execute(made, core=1).counts.sum() == 5
+    with pytest.raises(ScheduleError, match="check"):
+        execute(made, core=0)
+
+
 @pytest.mark.parametrize(
     ("bundles", "message"),
     [
@@ -122,6 +135,7 @@ def test_a_branch_runs_its_four_delay_slots():
         ),
         (["%p1_p1 = scmp.eq.s32.totalorder 1, 1", "%2 = shalt.err (%p1_p1)"], "check"),
         (["%1 = vdelay 4"], "vdelay"),
+        (["%1 = sdivrem.u32 7, 4 /* kDiv */"], "division"),
     ],
 )
 def test_what_is_not_known_is_named(bundles, message):
