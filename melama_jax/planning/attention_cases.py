@@ -1,0 +1,93 @@
+"""Attention kernels as the schedule reader compiles them: each builder returns (function, its arguments)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+MEDIAN_TOKENS, SIGMA, SEED = 700, 1.0, 0
+
+
+def packed_segments(seq_len: int, seed: int = SEED) -> np.ndarray:
+    """Segment ids of one packed record: documents of log-normal length, median 700 tokens, sigma 1; int32 [seq_len]."""
+    rng = np.random.default_rng(seed)
+    lengths: list[int] = []
+    while sum(lengths) < seq_len:
+        lengths.append(max(1, round(float(rng.lognormal(np.log(MEDIAN_TOKENS), SIGMA)))))
+    return np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), lengths)[:seq_len]
+
+
+def splash(
+    seq_len: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    segments: bool,
+    backward: bool,
+    batch: int,
+    tiles: dict[str, int],
+    dtype: str = "bfloat16",
+) -> tuple[Any, tuple[Any, ...]]:
+    """JAX's splash attention, causal, heads first so that nothing is transposed around it.
+
+    Args:
+        seq_len: tokens.
+        heads: query heads.
+        kv_heads: divide them.
+        head_dim: of each.
+        segments: whether to mask across packed documents; every row of the batch has the same.
+        backward: forward and backward, else forward only.
+        batch: rows, by vmap: two cores share the backward kernel's work only over these.
+        tiles: q, kv, compute of the forward pass; back_q, back_kv, back_compute, fused (1 or 0) of the backward.
+        dtype: of query, key and value.
+    """
+    mask = masks.MultiHeadMask([masks.CausalMask((seq_len, seq_len))] * heads)
+    attend = kernels.make_splash_mha(
+        mask=mask, head_shards=1, q_seq_shards=1, block_sizes=_block_sizes(tiles)
+    )
+
+    def forward(query: jax.Array, key: jax.Array, value: jax.Array, rows: jax.Array | None) -> Any:
+        ids = None if rows is None else kernels.SegmentIds(q=rows, kv=rows)
+        return jax.vmap(attend, in_axes=(0, 0, 0, None if ids is None else 0))(query, key, value, ids)
+
+    def plain(query: jax.Array, key: jax.Array, value: jax.Array, *rows: jax.Array) -> Any:
+        return forward(query, key, value, rows[0] if rows else None)
+
+    def both(
+        query: jax.Array, key: jax.Array, value: jax.Array, gradient: jax.Array, *rows: jax.Array
+    ) -> Any:
+        out, pull = jax.vjp(lambda *x: plain(*x, *rows), query, key, value)
+        return out, pull(gradient)
+
+    query = jax.ShapeDtypeStruct((batch, heads, seq_len, head_dim), jnp.dtype(dtype))
+    key = jax.ShapeDtypeStruct((batch, kv_heads, seq_len, head_dim), jnp.dtype(dtype))
+    rows = (np.tile(packed_segments(seq_len), (batch, 1)),) if segments else ()
+    if backward:
+        return both, (query, key, key, query, *rows)
+    return plain, (query, key, key, *rows)
+
+
+def _block_sizes(tiles: dict[str, int]) -> kernels.BlockSizes:
+    fused = bool(tiles["fused"])
+    return kernels.BlockSizes(
+        block_q=tiles["q"],
+        block_kv=tiles["kv"],
+        block_kv_compute=tiles["compute"],
+        block_q_dkv=tiles["back_q"],
+        block_kv_dkv=tiles["back_kv"],
+        block_kv_dkv_compute=tiles["back_compute"],
+        block_q_dq=None if fused else tiles["back_q"],
+        block_kv_dq=None if fused else tiles["back_kv"],
+        use_fused_bwd_kernel=fused,
+    )
+
+
+def visible_pairs(seq_len: int, segments: bool) -> int:
+    """(query, key) pairs that a head must score: half of each document's square."""
+    lengths = np.bincount(packed_segments(seq_len))[1:] if segments else np.array([seq_len])
+    return int((lengths.astype(np.int64) ** 2).sum()) // 2
