@@ -336,12 +336,15 @@ class _Core:
         for offset in range(int(size) * GRANULE_BYTES // 4):
             self.smem[int(to) + offset] = _signed(int(words[offset])) if offset < len(words) else None
 
-    def operand(self, described: str) -> int:
+    def operand(self, described: str) -> int | None:
+        """Its address; of a single element that the caller passes in a register, its value where that is known."""
         found = re.search(r"index: (\d+)", described)
         if found is None:
             raise ScheduleError("an operand without an index")
         output = "kind: output" in described
         index = int(found[1])
+        if described.startswith("<no memory space>"):
+            return _signed(int(self.tables[index][0])) if index in self.tables else None
         base = (index + 1) * _OPERAND_SPACING + 1
         if not output:
             self.operands[base] = index
