@@ -180,7 +180,7 @@ def run_case(chip: str, case: Case) -> Iterator[dict[str, Any]]:
 
 def best_tiles(chip: str, seq_len: int) -> dict[str, int]:
     """Splash's best forward and best backward setting of the sweep on that chip."""
-    stored = read_json(TILES)["chips"].get(chip, []) if TILES.exists() else []
+    stored = _stored(chip)
     fitting = [row for row in stored if "forward" in row and seq_len % max(row["tiles"].values()) == 0]
     if len(stored) < LEAST_SETTINGS or not fitting:
         raise InputError(TILES, f"{len(stored)} tile settings of splash for {chip}", "a whole sweep: --sweep")
@@ -212,6 +212,10 @@ def sweep(chip: str, case: Case) -> None:
         print(f"{chip} {row}", flush=True)
         rows.append(row)
         _store(chip, case, rows)  # after each, since a sweep takes minutes
+
+
+def _stored(chip: str) -> list[dict[str, Any]]:
+    return read_json(TILES)["chips"].get(chip, []) if TILES.exists() else []
 
 
 def _store(chip: str, case: Case, rows: list[dict[str, Any]]) -> None:
@@ -247,6 +251,9 @@ def main(arguments: list[str]) -> int:
         if args.sweep:
             sweep(args.chip, Case(**given))
             return 0
+        if len(_stored(args.chip)) < LEAST_SETTINGS:
+            print(f"{args.chip} has no sweep of splash's tile settings yet: that comes first, some minutes")
+            sweep(args.chip, Case())
         cases = [Case(**given)] if given else ALL_CASES
         rows = [row for case in cases for row in run_case(args.chip, case)]
     except InputError as error:
