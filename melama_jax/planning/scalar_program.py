@@ -65,6 +65,7 @@ _STORE = re.compile(
 )
 _LOAD = re.compile(r"^\[smem:\[(?P<at>.+?)\]\](?: *\((?P<not>!?)(?P<guard>%\w+)\))?$")
 _SELECT = re.compile(r"^\((!?)(%\w+), (.+)\)$")
+_WITHIN = re.compile(r"(?<=\S) \[#allocation\w+\]$")  # after an operand: which allocation the result points into
 
 
 class ScheduleError(RuntimeError):
@@ -373,8 +374,9 @@ class _Core:
 
     def read(self, operand: str) -> int | bool | None:
         """A register's value, a number, or an allocation's address."""
-        operand = operand.strip()
+        operand = _WITHIN.sub("", operand.strip())
         if operand.startswith("%"):
+            operand = operand.partition(" [")[0]  # what it points to may be noted behind it
             name, register = _name(operand[1:])
             if self.owners.get(register) != name:
                 raise ScheduleError(f"{operand} is read while {register} holds {self.owners.get(register)}")
