@@ -6,6 +6,7 @@ Nothing here knows a mesh or a file; partitioning/rules.py says where each named
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -21,6 +22,28 @@ from melama_jax.models.remat import remat_policy
 
 Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
 CachedAttention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """Attention that wants its sequences in another order than the text's, and the way there and back.
+
+    Nothing else in a layer minds the order, positions being explicit, so the model changes it once, not each layer.
+
+    Args:
+        attend: the attention, its arrays all in its own order.
+        enter: [batch, length, ...] from the text's order to its own.
+        leave: the inverse of enter.
+    """
+
+    attend: Attention
+    enter: Callable[[jax.Array], jax.Array]
+    leave: Callable[[jax.Array], jax.Array]
+
+    def __call__(
+        self, query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None
+    ) -> jax.Array:
+        return self.attend(query, key, value, segment_ids)
 
 
 class KVCache(NamedTuple):
@@ -199,7 +222,7 @@ class Llama(nn.Module):
     Args:
         config: its shape.
         lora: adapters on the projections, or None.
-        attention: (query, key, value, segment_ids) -> out; causal, see kernels/attention.py.
+        attention: (query, key, value, segment_ids) -> out; causal, see kernels/attention.py. May be Reordered.
         cached_attention: (query, key cache, value cache, positions) -> out, for decoding.
         dtype: what activations and products are computed in.
         param_dtype: what weights are held in.
@@ -265,9 +288,19 @@ class Llama(nn.Module):
         segment_ids: jax.Array | None = None,
         deterministic: bool = True,
     ) -> jax.Array:
-        """The residual stream after the last norm, [batch, length, embed]: where a chunked loss starts."""
+        """The residual stream after the last norm, [batch, length, embed]: where the loss starts."""
+        order = self.attention if isinstance(self.attention, Reordered) else None
+        if order is not None:
+            inputs, positions, segment_ids = jax.tree.map(order.enter, (inputs, positions, segment_ids))
         x, _ = self.layers(self.embedder(inputs), None, positions, segment_ids, deterministic)
-        return self.final_norm(x)
+        x = self.final_norm(x)
+        return x if order is None else order.leave(x)
+
+    def head(self) -> jax.Array:
+        """What `unembed` multiplies by, [embed, vocab] in dtype: a loss goes through it without all the logits."""
+        tied = self.config.tie_embeddings
+        kernel = self.embedder.embedding.T if tied else self.lm_head.get_variable("params", "kernel")
+        return kernel.astype(self.dtype)
 
     def unembed(self, hidden: jax.Array) -> jax.Array:
         """[batch, length, embed] -> float32 logits [batch, length, vocab]."""

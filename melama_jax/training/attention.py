@@ -1,26 +1,34 @@
-"""Attention bound to a mesh: each device attends over its own rows and heads."""
+"""Attention bound to a mesh: each device attends over its own rows and heads, and by a ring over the sequence."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
 from melama_jax.errors import InputError
-from melama_jax.kernels import reference
 from melama_jax.kernels.attention import attention
+from melama_jax.kernels.parts import PLAIN
+from melama_jax.kernels.ring import ring_attention
+from melama_jax.kernels.zigzag import from_zigzag, to_zigzag
 from melama_jax.models.config import LlamaConfig
-from melama_jax.models.llama import Attention
+from melama_jax.models.llama import Attention, Reordered
 from melama_jax.partitioning.rules import RULES
+
+SEQUENCE = "sequence"
 
 
 def bind_attention(mesh: Mesh, config: LlamaConfig) -> Attention:
     """The attention a model on this mesh should use.
 
-    A Pallas kernel cannot be partitioned by the compiler, so rows and heads are mapped by hand. Where the
-    sequence is split, plain attention is left to the compiler, which gathers keys and values.
+    A Pallas kernel cannot be partitioned by the compiler, so rows and heads are mapped by hand. Where the sequence
+    is split, keys and values go round a ring, and the model works in the zigzag order.
+
+    Raises:
+        InputError: a mesh that the model's heads cannot be split over.
     """
     if config.num_kv_heads % mesh.shape["tensor"]:
         raise InputError(
@@ -30,18 +38,49 @@ def bind_attention(mesh: Mesh, config: LlamaConfig) -> Attention:
         )
     if mesh.size == 1:
         return attention
-    if mesh.shape["sequence"] > 1:
-        return reference.causal_attention
+    if mesh.shape[SEQUENCE] == 1:
+        return _mapped(attention, mesh)
+    ring = functools.partial(ring_attention, axis_name=SEQUENCE, parts=PLAIN)
+    enter, leave = (_reordering(change, mesh) for change in (to_zigzag, from_zigzag))
+    return Reordered(_mapped(ring, mesh), enter, leave)
+
+
+def _mapped(attend: Attention, mesh: Mesh) -> Attention:
     heads = nn.logical_to_mesh_axes(("batch", "length", "heads", "head_dim"), RULES)
     kv_heads = nn.logical_to_mesh_axes(("batch", "length", "kv_heads", "head_dim"), RULES)
     rows = nn.logical_to_mesh_axes(("batch", "length"), RULES)
     mapped = functools.partial(jax.shard_map, mesh=mesh, out_specs=heads, check_vma=False)
 
+    def alone(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        return attend(query, key, value, None)
+
     def bound(
         query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None
     ) -> jax.Array:
         if segment_ids is None:
-            return mapped(attention, in_specs=(heads, kv_heads, kv_heads))(query, key, value)
-        return mapped(attention, in_specs=(heads, kv_heads, kv_heads, rows))(query, key, value, segment_ids)
+            return mapped(alone, in_specs=(heads, kv_heads, kv_heads))(query, key, value)
+        return mapped(attend, in_specs=(heads, kv_heads, kv_heads, rows))(query, key, value, segment_ids)
 
     return bound
+
+
+def _reordering(
+    change: Callable[[jax.Array, str], jax.Array], mesh: Mesh
+) -> Callable[[jax.Array], jax.Array]:
+    """to_zigzag or from_zigzag for whole [batch, length, ...] arrays."""
+    rows = nn.logical_to_mesh_axes(("batch", "length"), RULES)
+    mapped = jax.shard_map(lambda x: change(x, SEQUENCE), mesh=mesh, in_specs=(rows,), out_specs=rows)
+
+    def bound(x: jax.Array) -> jax.Array:
+        check_length(x.shape[1], mesh)
+        return mapped(x)
+
+    return bound
+
+
+def check_length(length: int, mesh: Mesh) -> None:
+    """InputError where the mesh cannot split sequences of that length."""
+    ways = mesh.shape[SEQUENCE]
+    if ways > 1 and length % (2 * ways):
+        expected = f"a multiple of {2 * ways}, two stripes for each of the mesh's sequence={ways}"
+        raise InputError("SEQ_LEN", str(length), expected)

@@ -19,7 +19,7 @@ from melama_jax.models.llama import Llama
 from melama_jax.models.params import Params, boxed_param_shapes, flatten, random_params, unflatten
 from melama_jax.partitioning.mesh import make_mesh
 from melama_jax.partitioning.rules import param_shardings, replicated
-from melama_jax.training.attention import bind_attention
+from melama_jax.training.attention import bind_attention, check_length
 from melama_jax.training.config import Run
 from melama_jax.training.state import TrainState, new_state
 
@@ -52,6 +52,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
             "SEQ_LEN", str(run.seq_len), f"at most the model's max_seq_len = {config.max_seq_len}"
         )
     mesh = make_mesh(run.mesh, devices)
+    check_length(run.seq_len, mesh)
     rows = mesh.shape["slice"] * mesh.shape["data"] * mesh.shape["fsdp"]
     if run.batch_size % (rows * run.micro_batches):
         raise InputError(

@@ -1,0 +1,154 @@
+"""Attention in parts: some queries against some keys, so that parts of a sequence can live on different devices.
+
+A part gives its output and each query's log-sum-exp, and `merge` joins two parts over different keys exactly
+(Rabe and Staats 2021, arXiv:2112.05682). Backwards each part needs only the log-sum-exp of the whole
+(Dao et al., FlashAttention-2, arXiv:2307.08691, algorithm 2). Here both are written plainly, for any platform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from melama_jax.kernels.reference import MASKED
+
+Result = tuple[jax.Array, jax.Array]
+
+
+class Parts(NamedTuple):
+    """One way to compute parts. Queries are not scaled yet; both functions scale by 1 / sqrt(head_dim).
+
+    Args:
+        forward: (query [batch, queries, heads, head_dim], key [batch, keys, kv_heads, head_dim], value as key,
+            query_ids int32 [batch, queries] or None, key_ids int32 [batch, keys] or None, causal) -> (out as
+            query, in float32 or query's dtype; natural log-sum-exp of the scores, float32 [batch, heads,
+            queries]). With ids a query sees its own segment's keys; causal: query i sees keys up to i. A query
+            that sees nothing has out 0 and MASKED for its log-sum-exp.
+        backward: (query, key, value, query_ids, key_ids, causal, d_out as query, lse float32 [batch, heads,
+            queries] over all parts, share likewise: the sum over head_dim of out * d_out) -> (d_query, d_key,
+            d_value), what this part adds to the gradients, float32. A query whose lse is MASKED adds nothing.
+    """
+
+    forward: Callable[
+        [jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array | None, bool],
+        Result,
+    ]
+    backward: Callable[
+        [
+            jax.Array,
+            jax.Array,
+            jax.Array,
+            jax.Array | None,
+            jax.Array | None,
+            bool,
+            jax.Array,
+            jax.Array,
+            jax.Array,
+        ],
+        tuple[jax.Array, jax.Array, jax.Array],
+    ]
+
+
+def merge(left: Result, right: Result) -> Result:
+    """(out, lse) of the same queries over the keys of both parts, in float32."""
+    lse = jnp.logaddexp(left[1], right[1])  # of two MASKED: MASKED, to float32's rounding
+
+    def weighed(part: Result) -> jax.Array:
+        return part[0].astype(jnp.float32) * _last(jnp.exp(part[1] - lse))
+
+    return weighed(left) + weighed(right), lse
+
+
+def _last(rows: jax.Array) -> jax.Array:
+    """[batch, heads, queries] -> [batch, queries, heads, 1], to go with outputs."""
+    return jnp.swapaxes(rows, 1, 2)[..., None]
+
+
+def _plain_forward(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    query_ids: jax.Array | None,
+    key_ids: jax.Array | None,
+    causal: bool,
+) -> Result:
+    batch, queries, heads, _ = query.shape
+    scores, seen = _scores(query, key, query_ids, key_ids, causal)
+    scores = jnp.where(seen, scores, MASKED)
+    maximum = scores.max(-1)
+    weights = jnp.where(seen, jnp.exp(scores - maximum[..., None]), 0.0)
+    total = weights.sum(-1)
+    out = _product("bkqs,bskd->bkqd", _flat(weights.astype(value.dtype)), value)
+    out = out / jnp.where(total == 0, 1.0, total).reshape(*out.shape[:3], 1)
+    lse = jnp.where(total == 0, MASKED, maximum + jnp.log(total))
+    return _heads_last(out, queries), lse.reshape(batch, heads, queries)
+
+
+def _plain_backward(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    query_ids: jax.Array | None,
+    key_ids: jax.Array | None,
+    causal: bool,
+    d_out: jax.Array,
+    lse: jax.Array,
+    share: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    kv_heads, scale = key.shape[2], query.shape[3] ** -0.5
+    scores, seen = _scores(query, key, query_ids, key_ids, causal)
+    lse, share = (x.reshape(scores.shape[:-1])[..., None] for x in (lse, share))
+    weights = _flat(jnp.where(seen & (lse > MASKED / 2), jnp.exp(scores - lse), 0.0))
+    d_out = _heads_first(d_out, kv_heads).astype(value.dtype)
+    d_weights = _product("bkqd,bskd->bkqs", d_out, value)
+    d_scores = (weights * (d_weights - share.reshape(*weights.shape[:3], 1)) * scale).astype(query.dtype)
+    d_query = _product("bkqs,bskd->bkqd", d_scores, key)
+    d_key = _product("bkqs,bkqd->bskd", d_scores, _heads_first(query, kv_heads))
+    d_value = _product("bkqs,bkqd->bskd", weights.astype(value.dtype), d_out)
+    return _heads_last(d_query, query.shape[1]), d_key, d_value
+
+
+PLAIN = Parts(_plain_forward, _plain_backward)
+
+
+def _scores(
+    query: jax.Array,
+    key: jax.Array,
+    query_ids: jax.Array | None,
+    key_ids: jax.Array | None,
+    causal: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """Scaled scores [batch, kv_heads, groups, queries, keys], and which are seen, broadcasting against them."""
+    (batch, queries, heads, head_dim), (keys, kv_heads) = query.shape, key.shape[1:3]
+    scores = _product("bkqd,bskd->bkqs", _heads_first(query, kv_heads), key) * head_dim**-0.5
+    seen = jnp.ones((1, queries, keys), bool)
+    if causal:
+        seen = jnp.tril(seen)
+    if query_ids is not None and key_ids is not None:
+        seen = seen & (query_ids[:, :, None] == key_ids[:, None, :])
+    return scores.reshape(batch, kv_heads, heads // kv_heads, queries, keys), seen[:, None, None]
+
+
+def _heads_first(x: jax.Array, kv_heads: int) -> jax.Array:
+    """[batch, length, heads, head_dim] -> [batch, kv_heads, groups * length, head_dim]: plain batched products."""
+    batch, length, heads, head_dim = x.shape
+    split = x.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
+    return split.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, head_dim)
+
+
+def _heads_last(x: jax.Array, length: int) -> jax.Array:
+    """The inverse of _heads_first."""
+    batch, _, _, head_dim = x.shape
+    return jnp.swapaxes(x.reshape(batch, -1, length, head_dim), 1, 2)
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    """[batch, kv_heads, groups, queries, keys] -> [batch, kv_heads, groups * queries, keys]."""
+    return x.reshape(*x.shape[:2], -1, x.shape[-1])
+
+
+def _product(subscripts: str, left: jax.Array, right: jax.Array) -> jax.Array:
+    return jnp.einsum(subscripts, left, right, preferred_element_type=jnp.float32)

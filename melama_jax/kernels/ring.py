@@ -1,0 +1,190 @@
+"""Ring attention (Liu et al. 2023, arXiv:2310.01889): causal attention over a sequence split across devices.
+
+Queries stay where they are; keys and values travel from device to device, and each device gathers what its queries
+see of every part that comes by. Backwards the keys' and values' gradients travel along with them. In the zigzag
+order (zigzag.py) each device has the same work at every turn: its own two stripes first, causally, then of every
+other device's keys and values just half the square, all of it visible:
+    from a device earlier on the ring, both stripes of queries see the early stripe of keys;
+    from a later one, the late stripe of queries sees both stripes of keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+
+from melama_jax.kernels.parts import Parts, Result, merge
+from melama_jax.kernels.reference import OUT_NAME
+from melama_jax.kernels.zigzag import halves
+
+OWN, EARLIER, LATER, NOTHING = range(4)
+
+
+def ring_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segment_ids: jax.Array | None = None,
+    *,
+    axis_name: str,
+    parts: Parts,
+) -> jax.Array:
+    """Causal self-attention within segments, inside shard_map; every array in the zigzag order, output too.
+
+    Args:
+        query: this device's [batch, length, heads, head_dim]: an early stripe, then a late one.
+        key: [batch, length, kv_heads, head_dim]; heads must be a multiple of kv_heads, and only these travel.
+        value: as key.
+        segment_ids: int32 [batch, length]; tokens see only their own segment. None: one segment a row.
+        axis_name: the mesh axis over which the sequence is split.
+        parts: how a part is computed.
+
+    Returns:
+        [batch, length, heads, head_dim] in query's dtype.
+
+    Raises:
+        ValueError: a length that is not two stripes.
+    """
+    halves(query)
+    return _ring(query, key, value, segment_ids, axis_name, parts)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _ring(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segment_ids: jax.Array | None,
+    axis_name: str,
+    parts: Parts,
+) -> jax.Array:
+    return _ring_forward(query, key, value, segment_ids, axis_name, parts)[0]
+
+
+def _ring_forward(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segment_ids: jax.Array | None,
+    axis_name: str,
+    parts: Parts,
+) -> tuple[jax.Array, Any]:
+    def part(queries: Any, keys: Any, causal: bool) -> Result:
+        (query, query_ids), (key, value, key_ids) = queries, keys
+        out, lse = parts.forward(query, key, value, query_ids, key_ids, causal)
+        return out.astype(jnp.float32), lse
+
+    def own(keys: Any, _: Result) -> Result:
+        return part(queries, keys, True)
+
+    def earlier(keys: Any, so_far: Result) -> Result:
+        return merge(so_far, part(queries, _half(keys, 0), False))
+
+    def later(keys: Any, so_far: Result) -> Result:
+        (early, late), (early_lse, late_lse) = halves(so_far[0]), jnp.split(so_far[1], 2, axis=2)
+        late, late_lse = merge((late, late_lse), part(_half(queries, 1), keys, False))
+        return jnp.concatenate([early, late], axis=1), jnp.concatenate([early_lse, late_lse], axis=2)
+
+    def nothing(_: Any, so_far: Result) -> Result:
+        return so_far
+
+    def turn(number: jax.Array, carry: Any) -> Any:
+        keys, so_far = carry
+        coming = _pass_on(keys, axis_name)
+        kind = _kind(number, segment_ids, keys[2], axis_name)
+        return coming, lax.switch(kind, [own, earlier, later, nothing], keys, so_far)
+
+    queries = query, segment_ids
+    batch, length, heads, _ = query.shape
+    empty = jnp.zeros(query.shape, jnp.float32), jnp.zeros((batch, heads, length), jnp.float32)
+    _, (out, lse) = _turns(turn, ((key, value, segment_ids), empty), axis_name)
+    out = checkpoint_name(out.astype(query.dtype), OUT_NAME)
+    lse = checkpoint_name(lse, OUT_NAME)
+    return out, (query, key, value, segment_ids, out, lse)
+
+
+def _ring_backward(axis_name: str, parts: Parts, residuals: Any, d_out: jax.Array) -> Any:
+    query, key, value, segment_ids, out, lse = residuals
+    share = jnp.einsum("blhd,blhd->bhl", out, d_out, preferred_element_type=jnp.float32)
+
+    def part(queries: Any, keys: Any, causal: bool) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        (query, query_ids, d_out, lse, share), (key, value, key_ids) = queries, keys
+        lse, share = jnp.swapaxes(lse, 1, 2), jnp.swapaxes(share, 1, 2)
+        d_query, *d_keys = parts.backward(query, key, value, query_ids, key_ids, causal, d_out, lse, share)
+        return d_query, (d_keys[0], d_keys[1])
+
+    def own(keys: Any) -> Any:
+        return part(queries, keys, True)
+
+    def earlier(keys: Any) -> Any:
+        d_query, d_keys = part(queries, _half(keys, 0), False)
+        return d_query, jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros_like(x)], axis=1), d_keys)
+
+    def later(keys: Any) -> Any:
+        d_query, d_keys = part(_half(queries, 1), keys, False)
+        return jnp.concatenate([jnp.zeros_like(d_query), d_query], axis=1), d_keys
+
+    def nothing(_: Any) -> Any:
+        return zeros
+
+    def turn(number: jax.Array, carry: Any) -> Any:
+        keys, d_query, d_keys = carry
+        coming, gathered = _pass_on(keys, axis_name), _pass_on(d_keys, axis_name)
+        kind = _kind(number, segment_ids, keys[2], axis_name)
+        added = lax.switch(kind, [own, earlier, later, nothing], keys)
+        d_query, d_keys = jax.tree.map(jnp.add, (d_query, gathered), added)
+        return coming, d_query, d_keys
+
+    # All have their length second, so that one function halves them.
+    queries = query, segment_ids, d_out, jnp.swapaxes(lse, 1, 2), jnp.swapaxes(share, 1, 2)
+    wide = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (query, key, value))
+    zeros = wide[0], (wide[1], wide[2])
+    _, d_query, d_keys = _turns(turn, ((key, value, segment_ids), *zeros), axis_name)
+    d_keys = _pass_on(d_keys, axis_name)  # from the device they visited last to where they belong
+    gradients = zip((d_query, *d_keys), (query, key, value), strict=True)
+    return *(gradient.astype(x.dtype) for gradient, x in gradients), None
+
+
+_ring.defvjp(_ring_forward, _ring_backward)
+
+
+def _turns(turn: Callable[[jax.Array, Any], Any], carry: Any, axis_name: str) -> Any:
+    """All devices' keys come by, one's own first. A loop, so that each kernel is compiled once; its last transfer
+    brings the keys home, where nobody needs them, behind the last part's work."""
+    return lax.fori_loop(0, lax.axis_size(axis_name), turn, carry)
+
+
+def _pass_on(arrays: Any, axis_name: str) -> Any:
+    """Each device's arrays to the next one."""
+    devices = lax.axis_size(axis_name)
+    moves = [(d, (d + 1) % devices) for d in range(devices)]
+    return jax.tree.map(lambda x: lax.ppermute(x, axis_name, moves), arrays)
+
+
+def _half(arrays: Any, which: int) -> Any:
+    return jax.tree.map(lambda x: halves(x)[which], arrays)
+
+
+def _kind(
+    number: jax.Array, query_ids: jax.Array | None, key_ids: jax.Array | None, axis_name: str
+) -> jax.Array:
+    """What there is to do at this turn, when the keys have come `number` devices far."""
+    kind = jnp.where(number <= lax.axis_index(axis_name), EARLIER, LATER)
+    if query_ids is not None and key_ids is not None:
+        (early_q, late_q), (early_k, late_k) = halves(query_ids), halves(key_ids)
+        early = _may_share(early_q, early_k) | _may_share(late_q, early_k)
+        late = _may_share(late_q, early_k) | _may_share(late_q, late_k)
+        kind = jnp.where(jnp.where(kind == EARLIER, early, late), kind, NOTHING)
+    return jnp.where(number == 0, OWN, kind)
+
+
+def _may_share(query_ids: jax.Array, key_ids: jax.Array) -> jax.Array:
+    """Whether in some row the ranges of the two stripes' segment ids meet: if not, no query sees any key."""
+    meet = (query_ids.min(1) <= key_ids.max(1)) & (key_ids.min(1) <= query_ids.max(1))
+    return meet.any()
