@@ -36,6 +36,7 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "sshll.u32": lambda a, b: a << b if b < 32 else 0,
     "sshrl.u32": lambda a, b: (a % _WORD) >> b,
     "sshra.s32": lambda a, b: a >> min(b, 31),
+    "smin.u32": lambda a, b: min(a % _WORD, b % _WORD),
     "scalar_lea.hbm": lambda a, b: a + b,
     "scalar_lea.cmem": lambda a, b: a + b,
     "scalar_lea.vmem": lambda a, b: a + b,
@@ -65,7 +66,9 @@ _STORE = re.compile(
 )
 _LOAD = re.compile(r"^\[smem:\[(?P<at>.+?)\]\](?: *\((?P<not>!?)(?P<guard>%\w+)\))?$")
 _SELECT = re.compile(r"^\((!?)(%\w+), (.+)\)$")
-_WITHIN = re.compile(r"(?<=\S) \[#allocation\w+\]$")  # after an operand: which allocation the result points into
+_WITHIN = re.compile(
+    r"(?<=\S) \[#allocation\w+\]$"
+)  # after an operand: which allocation the result points into
 
 
 class ScheduleError(RuntimeError):
@@ -207,8 +210,8 @@ class _Core:
             return self.load(operands[0], slot.dest)
         if op == "spop.drf":
             return self.divided.get(operands[0])
-        if op == "spop":
-            return None  # from the vector unit: data
+        if op in ("spop", "vpop.sfrf"):
+            return None  # from the vector unit, or a semaphore's count: data
         if op.startswith("inlined_call_operand"):
             return self.operand(operands[0])
         if op == "smov":

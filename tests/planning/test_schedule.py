@@ -120,6 +120,19 @@ def test_a_remainder_and_the_cores_number_come_from_what_the_dump_says_of_them()
         execute(made, core=0)
 
 
+def test_the_lesser_is_taken_without_signs_and_a_semaphores_count_is_data():
+    made = program(
+        "%s1_s1 = smin.u32 -1, 3",
+        "%p2_p2 = scmp.ne.s32.totalorder %s1_s1, 3",
+        "%3 = shalt.err (%p2_p2)",
+        "%4 = vsyncmov [#allocation6]",
+        "%s5_s5 = vpop.sfrf %4",
+        "%p6_p6 = scmp.ne.s32.totalorder %s5_s5, 0",
+        "%7 = shalt.err (%p6_p6)",
+    )
+    assert execute(made).counts.tolist() == [1] * 7
+
+
 @pytest.mark.parametrize(
     ("bundles", "message"),
     [
