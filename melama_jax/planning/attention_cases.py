@@ -10,7 +10,11 @@ import numpy as np
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
+from melama_jax.kernels.blocks import Blocks
+from melama_jax.kernels.flash import flash_attention
+
 MEDIAN_TOKENS, SIGMA, SEED = 700, 1.0, 0
+GRADIENT = 3  # which argument of a case with a backward pass is the output's gradient
 
 
 def packed_segments(seq_len: int, seed: int = SEED) -> np.ndarray:
@@ -22,6 +26,40 @@ def packed_segments(seq_len: int, seed: int = SEED) -> np.ndarray:
     return np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), lengths)[:seq_len]
 
 
+def ours(
+    seq_len: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    segments: bool,
+    backward: bool,
+    batch: int,
+    blocks: dict[str, int],
+    backward_blocks: dict[str, int],
+) -> tuple[Any, tuple[Any, ...]]:
+    """Our flash attention, causal, as a model calls it: length before heads, so XLA transposes around the kernels.
+
+    Args:
+        seq_len: tokens.
+        heads: query heads.
+        kv_heads: divide them.
+        head_dim: of each.
+        segments: whether to mask across packed documents; every row of the batch has the same.
+        backward: forward and backward, else forward only.
+        batch: rows.
+        blocks: fields of kernels.blocks.Blocks, of the forward pass.
+        backward_blocks: likewise of the backward pass.
+    """
+    cut = {"blocks": Blocks(**blocks), "backward_blocks": Blocks(**backward_blocks)}
+
+    def attend(query: jax.Array, key: jax.Array, value: jax.Array, *rows: jax.Array) -> Any:
+        return flash_attention(query, key, value, *rows, **cut)
+
+    query = jax.ShapeDtypeStruct((batch, seq_len, heads, head_dim), jnp.bfloat16)
+    key = jax.ShapeDtypeStruct((batch, seq_len, kv_heads, head_dim), jnp.bfloat16)
+    return _case(attend, query, key, _rows(seq_len, batch, segments), backward)
+
+
 def splash(
     seq_len: int,
     heads: int,
@@ -31,7 +69,6 @@ def splash(
     backward: bool,
     batch: int,
     tiles: dict[str, int],
-    dtype: str = "bfloat16",
 ) -> tuple[Any, tuple[Any, ...]]:
     """JAX's splash attention, causal, heads first so that nothing is transposed around it.
 
@@ -44,32 +81,39 @@ def splash(
         backward: forward and backward, else forward only.
         batch: rows, by vmap: two cores share the backward kernel's work only over these.
         tiles: q, kv, compute of the forward pass; back_q, back_kv, back_compute, fused (1 or 0) of the backward.
-        dtype: of query, key and value.
     """
     mask = masks.MultiHeadMask([masks.CausalMask((seq_len, seq_len))] * heads)
     attend = kernels.make_splash_mha(
         mask=mask, head_shards=1, q_seq_shards=1, block_sizes=_block_sizes(tiles)
     )
 
-    def forward(query: jax.Array, key: jax.Array, value: jax.Array, rows: jax.Array | None) -> Any:
-        ids = None if rows is None else kernels.SegmentIds(q=rows, kv=rows)
-        return jax.vmap(attend, in_axes=(0, 0, 0, None if ids is None else 0))(query, key, value, ids)
+    def attend_rows(query: jax.Array, key: jax.Array, value: jax.Array, *rows: jax.Array) -> Any:
+        ids = kernels.SegmentIds(q=rows[0], kv=rows[0]) if rows else None
+        return jax.vmap(attend, in_axes=(0, 0, 0, 0 if rows else None))(query, key, value, ids)
 
-    def plain(query: jax.Array, key: jax.Array, value: jax.Array, *rows: jax.Array) -> Any:
-        return forward(query, key, value, rows[0] if rows else None)
+    query = jax.ShapeDtypeStruct((batch, heads, seq_len, head_dim), jnp.bfloat16)
+    key = jax.ShapeDtypeStruct((batch, kv_heads, seq_len, head_dim), jnp.bfloat16)
+    return _case(attend_rows, query, key, _rows(seq_len, batch, segments), backward)
+
+
+def _rows(seq_len: int, batch: int, segments: bool) -> tuple[np.ndarray, ...]:
+    return (np.tile(packed_segments(seq_len), (batch, 1)),) if segments else ()
+
+
+def _case(
+    attend: Any, query: Any, key: Any, rows: tuple[np.ndarray, ...], backward: bool
+) -> tuple[Any, tuple[Any, ...]]:
+    """`attend(query, key, value, *rows)` alone or with its gradients, and the arguments."""
 
     def both(
         query: jax.Array, key: jax.Array, value: jax.Array, gradient: jax.Array, *rows: jax.Array
     ) -> Any:
-        out, pull = jax.vjp(lambda *x: plain(*x, *rows), query, key, value)
+        out, pull = jax.vjp(lambda *x: attend(*x, *rows), query, key, value)
         return out, pull(gradient)
 
-    query = jax.ShapeDtypeStruct((batch, heads, seq_len, head_dim), jnp.dtype(dtype))
-    key = jax.ShapeDtypeStruct((batch, kv_heads, seq_len, head_dim), jnp.dtype(dtype))
-    rows = (np.tile(packed_segments(seq_len), (batch, 1)),) if segments else ()
     if backward:
         return both, (query, key, key, query, *rows)
-    return plain, (query, key, key, *rows)
+    return attend, (query, key, key, *rows)
 
 
 def _block_sizes(tiles: dict[str, int]) -> kernels.BlockSizes:

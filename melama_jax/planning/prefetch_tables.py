@@ -89,8 +89,13 @@ def words(value: np.ndarray, tiles: str) -> np.ndarray:
 
 
 def _prefetched(name: str, calls: list[tuple[str, list[Any]]]) -> list[Any]:
-    """The tables of the one kernel of that name, or of several that have the same."""
-    of_name = [tables for called, tables in calls if called == name]
+    """The tables of the one kernel of that name, or of several that have the same.
+
+    Transformations wrap a compiled kernel's name, as in `transpose_jvp_flash_backward__`.
+    """
+    of_name = [
+        tables for called, tables in calls if re.fullmatch(rf"(?:[a-z]+_)*?{re.escape(called)}_*", name)
+    ]
     if not of_name:
         raise ValueError(
             f"kernel {name} is compiled but not traced; traced are {[called for called, _ in calls]}"

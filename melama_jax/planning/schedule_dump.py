@@ -16,13 +16,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from melama_jax.errors import InputError
+from melama_jax.planning.dataflow import Role, roles
 from melama_jax.planning.slices import CHIPS
 
 _ENVIRONMENT = {
@@ -44,17 +45,22 @@ class KernelDump:
 
     Args:
         name: the instruction's, such as `splash_mha_fwd_no_residuals.1`.
-        pallas: whether it is a Pallas kernel.
         bundles: its file of final bundles.
         utilization: its file of slots used per bundle.
         tables: operand index -> 32-bit words, for what the kernel is known to read into SMEM.
+        role: its place in the program; of what the compiler made on its own account, none.
     """
 
     name: str
-    pallas: bool
     bundles: Path
     utilization: Path
     tables: Mapping[int, np.ndarray]
+    role: Role
+
+    @property
+    def pallas(self) -> bool:
+        """Whether it is a Pallas kernel."""
+        return self.role.pallas
 
 
 class CompileError(RuntimeError):
@@ -100,7 +106,8 @@ def compile_dump(
 
 def find_kernels(folder: Path) -> list[KernelDump]:
     """The kernels of a dump in the order they were compiled, each once."""
-    pallas = json.loads((folder / _KERNELS).read_text())
+    stored = json.loads((folder / _KERNELS).read_text())
+    known = {name: Role(**one | {"arguments": tuple(one["arguments"])}) for name, one in stored.items()}
     with np.load(folder / _TABLES) as stored:
         tables = {key: stored[key] for key in stored.files}
     found, files = [], [path.name for path in sorted(folder.iterdir())]
@@ -113,8 +120,9 @@ def find_kernels(folder: Path) -> list[KernelDump]:
             int(key.rpartition("/")[2]): table for key, table in tables.items() if key.startswith(name + "/")
         }
         (utilization,) = (folder / other for other in files if _is_utilization(other, stamp, name))
-        found.append(KernelDump(name, name in pallas, path, utilization, own))
-    if missing := set(pallas) - {kernel.name for kernel in found}:
+        role = known.get(name, Role(False, (), False))
+        found.append(KernelDump(name, path, utilization, own, role))
+    if missing := {name for name, role in known.items() if role.pallas} - {kernel.name for kernel in found}:
         raise CompileError(f"no schedule was dumped for {', '.join(sorted(missing))}")
     return found
 
@@ -128,6 +136,7 @@ def main(chip: str, target: str, arguments: str, folder: str) -> None:
     import jax
     from jax.experimental import topologies
 
+    from melama_jax.planning.hlo import parse
     from melama_jax.planning.prefetch_tables import kernel_tables
 
     kind = CHIPS[chip]
@@ -139,11 +148,13 @@ def main(chip: str, target: str, arguments: str, folder: str) -> None:
     module, _, name = target.partition(":")
     function, given = getattr(importlib.import_module(module), name)(**json.loads(arguments))
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed) for x in given]
-    traced = jax.jit(function).trace(*shapes)
+    traced = jax.jit(function, keep_unused=True).trace(*shapes)
     compiled = traced.lower(lowering_platforms=("tpu",)).compile()
     values = [x if isinstance(x, np.ndarray) else None for x in given]
-    names, tables = kernel_tables(traced.jaxpr, values, compiled.as_text() or "")
-    (Path(folder) / _KERNELS).write_text(json.dumps(names))
+    text = compiled.as_text() or ""
+    names, tables = kernel_tables(traced.jaxpr, values, text)
+    found = {name: asdict(role) for name, role in roles(parse(text), set(names)).items()}
+    (Path(folder) / _KERNELS).write_text(json.dumps(found))
     named: dict[str, Any] = dict(tables)
     np.savez(Path(folder) / _TABLES, **named)
 

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from melama_jax.errors import InputError
 from melama_jax.planning.attention_cases import packed_segments, visible_pairs
+from melama_jax.planning.attention_costs import Case, floor
 from melama_jax.planning.bundles import read_program
 from melama_jax.planning.schedule import CORES, measure
 from melama_jax.planning.schedule_dump import compile_dump
-
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "attention_schedule.py"
-
-
-@pytest.fixture
-def benchmark_file():
-    spec = importlib.util.spec_from_file_location("attention_schedule", BENCHMARK)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    import sys
-
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+from melama_jax.planning.splash_tiles import Best, Setting, Tiles, best_tiles
 
 
 def test_packed_segments_are_documents_one_after_another():
@@ -46,40 +31,43 @@ def test_visible_pairs_are_half_of_each_documents_square():
     assert visible_pairs(1024, segments=False) == 1024**2 // 2
 
 
-def test_floors_are_those_of_the_units(benchmark_file):
+def test_floors_are_those_of_the_units():
     """Two products forward and five backward; v6e's units are half empty at head_dim 128, full at 256."""
-    case, wide = benchmark_file.Case(), benchmark_file.Case(head_dim=256)
-    assert benchmark_file.floor(case, CORES["v5p"], 2) == 32768
-    assert benchmark_file.floor(case, CORES["v5p"], 5) == 81920
-    assert benchmark_file.floor(case, CORES["v6e"], 2) == 16384
-    assert benchmark_file.floor(wide, CORES["v6e"], 2) == 16384
+    case, wide = Case(), Case(head_dim=256)
+    assert floor(case, CORES["v5p"], 2) == 32768
+    assert floor(case, CORES["v5p"], 5) == 81920
+    assert floor(case, CORES["v6e"], 2) == 16384
+    assert floor(wide, CORES["v6e"], 2) == 16384
 
 
-def test_splash_runs_with_its_best_forward_and_its_best_backward(benchmark_file, monkeypatch, tmp_path):
-    tiles = [
-        {
-            "q": size,
-            "kv": size,
-            "compute": size,
-            "back_q": size,
-            "back_kv": size,
-            "back_compute": size,
-            "fused": 1,
-        }
-        for size in (256, 512, 1024)
+def test_splash_runs_with_its_best_forward_and_its_best_backward(tmp_path):
+    file = tmp_path / "tiles.json"
+
+    def keep(rows):
+        file.write_text(json.dumps({"chips": {"v5p": rows}}))
+
+    def row(size, limit, seq_len=4096, **found):
+        tiles = {"q": size, "kv": size, "compute": size, "fused": True, "vmem_mib": limit}
+        return {"seq_len": seq_len, "segments": False, **tiles, **found}
+
+    plain = [
+        row(256, 64, forward=3, backward=1),
+        row(512, 48, forward=1, backward=3),
+        row(1024, 64, refused="no"),
     ]
-    rows = [{"forward": 3, "backward": 1}, {"forward": 1, "backward": 3}, {"refused": "no room"}]
-    stored = [{"tiles": one, **row} for one, row in zip(tiles, rows, strict=True)]
-    (tmp_path / "tiles.json").write_text(json.dumps({"chips": {"v5p": stored}}))
-    monkeypatch.setattr(benchmark_file, "TILES", tmp_path / "tiles.json")
+    keep(plain * 3)
     with pytest.raises(InputError, match="--sweep"):
-        benchmark_file.best_tiles("v5p", 4096)  # three settings are no sweep
-    monkeypatch.setattr(benchmark_file, "LEAST_SETTINGS", 3)
-    best = benchmark_file.best_tiles("v5p", 4096)
-    assert best == tiles[0] | {"q": 512, "kv": 512, "compute": 512}
-    assert benchmark_file.best_tiles("v5p", 256 * 3)["q"] == 256
-    with pytest.raises(InputError, match="--sweep"):
-        benchmark_file.best_tiles("v6e", 4096)
+        best_tiles(file, "v5p", Case())  # nine settings are no sweep
+    keep(plain * 4)
+    best = best_tiles(file, "v5p", Case())
+    assert best == Best(Setting(Tiles(512, 512, 512), 48), Setting(Tiles(256, 256, 256), 64))
+    assert best_tiles(file, "v5p", Case(256 * 3)).forward.tiles.q == 256  # which 512 does not divide
+    assert best_tiles(file, "v5p", Case(segments=True)) == best  # nothing of its own was tried
+    keep(plain * 4 + [row(1024, 90, 32768, forward=9, backward=9)])
+    assert best_tiles(file, "v5p", Case(32768)).forward == Setting(Tiles(1024, 1024, 1024), 90)
+    for chip, case in (("v6e", Case()), ("v5p", Case(100))):
+        with pytest.raises(InputError):
+            best_tiles(file, chip, case)
 
 
 def test_splash_multiplies_the_blocks_its_mask_leaves(tmp_path):

@@ -1,0 +1,129 @@
+"""What an attention program costs by its compiled schedule: kernel by kernel, per query head and TensorCore."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from melama_jax.planning.attention_cases import GRADIENT, visible_pairs
+from melama_jax.planning.bundles import read_program
+from melama_jax.planning.scalar_program import execute
+from melama_jax.planning.schedule import CORES, Core, Measure, measure_execution, slot_use
+from melama_jax.planning.schedule_dump import KernelDump, compile_dump
+
+CASES = "melama_jax.planning.attention_cases"
+FORWARD_PRODUCTS, BACKWARD_PRODUCTS = 2, 5
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape of attention, bfloat16, causal."""
+
+    seq_len: int = 4096
+    heads: int = 2
+    kv_heads: int = 2
+    head_dim: int = 128
+    segments: bool = False
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What one kernel of a program costs, per query head and TensorCore.
+
+    Args:
+        name: the instruction's.
+        counted: whether it is part of attention: a Pallas kernel, or XLA's sum of parts that one left.
+        backward: whether it is of the backward pass: its result depends on the output's gradient.
+        cycles: by the queue model, or its memory traffic where that takes longer.
+        least: bundles only.
+        most: without queues before the matrix units.
+        spills: vector registers spilled.
+        work: what the arithmetic can be checked with.
+    """
+
+    name: str
+    counted: bool
+    backward: bool
+    cycles: float
+    least: float
+    most: float
+    spills: float
+    work: str
+
+
+def measure_case(
+    chip: str,
+    builder: str,
+    case: Mapping[str, Any],
+    backward: bool,
+    options: Mapping[str, Any],
+    vmem_kib: int | None = None,
+) -> list[Kernel]:
+    """Compiles one of attention_cases' builders and measures every kernel of it, as the slowest core runs it.
+
+    The batch is the chip's number of cores, since splash's backward pass shares only rows between them.
+
+    Args:
+        chip: one of schedule.CORES.
+        builder: `ours` or `splash`.
+        case: fields of Case.
+        backward: forward and backward, else forward only.
+        options: the builder's own arguments: block or tile sizes.
+        vmem_kib: as schedule_dump.compile_dump takes it.
+
+    Raises:
+        CompileError: the compiler refused.
+        ScheduleError: a schedule holds something unknown.
+    """
+    core = CORES[chip]
+    given = {**case, **options, "backward": backward, "batch": core.chip.name_counts}
+    with tempfile.TemporaryDirectory() as folder:
+        dumped = compile_dump(chip, f"{CASES}:{builder}", given, Path(folder) / "dump", vmem_kib)
+        return [_measured(kernel, core, case["heads"], backward) for kernel in dumped]
+
+
+def _measured(kernel: KernelDump, core: Core, heads: float, backward: bool) -> Kernel:
+    program = read_program(kernel.bundles)
+    runs = [execute(program, kernel.tables, number) for number in range(core.chip.name_counts)]
+    done = [measure_execution(program, core, run) for run in runs]
+    slowest = max(range(len(done)), key=lambda number: done[number].cycles)
+    cost, use = done[slowest], slot_use(kernel.utilization, runs[slowest])
+    return Kernel(
+        kernel.name,
+        kernel.role.pallas or kernel.role.sums_partials,
+        backward and GRADIENT in kernel.role.arguments,
+        cost.cycles / heads,
+        cost.range[0] / heads,
+        cost.range[1] / heads,
+        cost.spills / heads,
+        _work(cost, use, heads),
+    )
+
+
+def _work(cost: Measure, use: Mapping[str, float], heads: float) -> str:
+    kinds = sorted({kind for kind, _ in cost.vmatmuls})
+    counts = {kind: sum(n for (of, _), n in cost.vmatmuls.items() if of == kind) / heads for kind in kinds}
+    parts = [f"{count:,.0f} {kind} vmatmuls" for kind, count in counts.items()]
+    parts += [
+        f"busiest MXU {cost.mxu_cycles / heads:,.0f} cycles",
+        f"DMA {cost.dma_cycles / heads:,.0f} cycles",
+    ]
+    parts += [f"{name} {share:.0%}" for name, share in use.items() if name in ("VALU", "EUP", "XLU", "VLOAD")]
+    return ", ".join(parts)
+
+
+def total(kernels: list[Kernel]) -> tuple[int, tuple[int, int], int]:
+    """Cycles, their range and the spills of those that count."""
+    counted = [kernel for kernel in kernels if kernel.counted]
+    span = round(sum(k.least for k in counted)), round(sum(k.most for k in counted))
+    return round(sum(k.cycles for k in counted)), span, round(sum(k.spills for k in counted))
+
+
+def floor(case: Case, core: Core, products: int) -> float:
+    """Cycles of the matrix units alone for the visible pairs, units half empty where head_dim is half their size."""
+    filled = min(1.0, case.head_dim / core.size)
+    pairs = visible_pairs(case.seq_len, case.segments)
+    return products * pairs * case.head_dim / (core.macs_per_cycle * filled)
