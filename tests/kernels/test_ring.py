@@ -14,7 +14,7 @@ DEVICES = 8
 
 @pytest.fixture(scope="module")
 def report():
-    flags = f"--xla_force_host_platform_device_count={DEVICES}"
+    flags = f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0"
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, "-m", "tests.kernels.ring_program"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
