@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding
+
+from melama_jax.planning.compile import slice_devices
+from melama_jax.planning.slices import find_slice
+from tests.kernels.ring_program import AXES, HEADS, ROWS, ring, with_gradients
 
 DEVICES = 8
 
@@ -68,3 +79,29 @@ def test_a_policy_that_keeps_the_output_spares_a_trip_round_the_ring(report):
 
 def test_a_length_that_is_not_two_stripes_a_device_is_named(report):
     assert "3 tokens a device" in report["refusal"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="no TPU compiler: libtpu is not installed"
+)
+def test_on_tpu_transfers_go_on_behind_each_part():
+    """In the compiler's schedule every transfer of a turn starts before the turn's work and ends after it."""
+    mesh = Mesh(np.array(slice_devices(find_slice("v5e-8"))).reshape(1, DEVICES, 1), AXES)
+
+    def abstract(*shape, spec=HEADS, dtype=jnp.bfloat16):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+
+    length = 256 * DEVICES
+    query, key = abstract(1, length, 2, 128), abstract(1, length, 1, 128)
+    ids = abstract(1, length, spec=ROWS, dtype=jnp.int32)
+    traced = jax.jit(functools.partial(with_gradients, ring(mesh))).trace(query, key, key, query, ids)
+    text = traced.lower(lowering_platforms=("tpu",)).compile().as_text()
+    assert "all-gather" not in text
+    turns = []
+    for computation in text.split("\n\n"):
+        steps = re.findall(r" (collective-permute-start|collective-permute-done|conditional)\(", computation)
+        if "conditional" in steps:
+            turns.append(steps)
+    starts, dones = ["collective-permute-start"], ["collective-permute-done"]
+    # Keys, values and ids; backward the two gradients too.
+    assert sorted(turns, key=len) == [[*starts * n, "conditional", *dones * n] for n in (3, 5)]
