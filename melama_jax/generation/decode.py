@@ -13,6 +13,8 @@ from jax.sharding import NamedSharding
 
 from melama_jax.errors import InputError
 from melama_jax.generation.batching import batches, bucket, everywhere, pad_right, require_ids
+from melama_jax.kernels.blocks import round_up
+from melama_jax.kernels.cached import SLOT_BLOCK
 from melama_jax.models.llama import KVCache, Llama, init_cache
 
 NOTHING = -1  # in a row's output: no token was made here
@@ -130,7 +132,8 @@ def _decode(
         hidden, cache = apply(state.token[:, None], positions, state.cache, method="decode_hidden")
         return record(state, hidden, cache)
 
-    cache = init_cache(model.config, batch, length + new_slots, model.dtype)
+    slots = round_up(length + new_slots, SLOT_BLOCK)  # as the decode kernel wants them
+    cache = init_cache(model.config, batch, slots, model.dtype)
     positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
     hidden, cache = apply(prompts, positions, cache, method="decode_hidden")
     last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)

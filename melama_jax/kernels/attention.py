@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+
 import jax
+import jax.numpy as jnp
 
 from melama_jax.kernels import reference
+from melama_jax.kernels.cached import Cache, check_cache, plain_cached_attention, refusal, stored
 
 
 def attention(
@@ -42,19 +47,49 @@ def attention(
     )
 
 
-def cached_attention(query: jax.Array, key: jax.Array, value: jax.Array, positions: jax.Array) -> jax.Array:
-    """Attention of new tokens against a key-value cache.
+def cached_attention(
+    query: jax.Array, key: Cache, value: Cache, positions: jax.Array, layer: jax.Array | int = 0
+) -> jax.Array:
+    """Attention of new tokens against a key-value cache: a Pallas kernel on TPU for a few tokens, XLA elsewhere.
 
     Args:
         query: [batch, length, heads, head_dim].
-        key: [batch, slots, kv_heads, head_dim].
+        key: [layers, batch, slots, kv_heads * head_dim], or that Quantised; heads a multiple of kv_heads.
         value: as key.
-        positions: int32 [batch, length]; each query sees slots 0 .. its position.
+        positions: int32 [batch, length]; each query sees slots 0 .. its position, and at -1 nothing.
+        layer: int32 scalar, the one of the cache's layers that is meant.
+
+    Returns:
+        [batch, length, heads, head_dim] in query's dtype.
+
+    Raises:
+        ValueError: shapes or dtypes that do not go together, naming them.
     """
-    check_shapes(query, key, value, same_length=False)
-    if positions.shape != query.shape[:2]:
-        raise ValueError(f"positions of shape {positions.shape} for a query of shape {query.shape}")
-    return reference.slot_attention(query, key, value, positions)
+    check_cache(query, key, value, positions)
+    why = refusal(query, key)
+    _say_once(
+        f"cached attention, query {query.shape}, cache {stored(key).shape} {stored(key).dtype}: "
+        + (f"plain, for {why}" if why else "the decode kernel on TPU, plain elsewhere")
+    )
+    if why:
+        return plain_cached_attention(query, key, value, positions, layer)
+    from melama_jax.kernels import decode  # importing Pallas costs time that CPU runs need not pay
+
+    return jax.lax.platform_dependent(
+        query,
+        key,
+        value,
+        positions,
+        jnp.asarray(layer, jnp.int32),
+        tpu=functools.partial(decode.decode_attention, cores=decode.tensor_cores()),
+        default=plain_cached_attention,
+    )
+
+
+@functools.cache
+def _say_once(choice: str) -> None:
+    """A choice is made each time a program is traced; a log wants it once."""
+    logging.getLogger(__name__).info(choice)
 
 
 def check_shapes(query: jax.Array, key: jax.Array, value: jax.Array, same_length: bool = True) -> None:

@@ -21,7 +21,7 @@ from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.models.remat import remat_policy
 
 Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
-CachedAttention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+CachedAttention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ class Reordered:
 
 
 class KVCache(NamedTuple):
-    """Keys and values of every layer, each [layers, batch, slots, kv_heads, head_dim]."""
+    """Keys and values of every layer, each [layers, batch, slots, kv_heads * head_dim].
+
+    Layers work on the whole of it in turn, since cutting a layer out and putting it back would copy it each time.
+    """
 
     key: jax.Array
     value: jax.Array
@@ -55,7 +58,7 @@ class KVCache(NamedTuple):
 
 def init_cache(config: LlamaConfig, batch: int, slots: int, dtype: DTypeLike = jnp.float32) -> KVCache:
     """An empty cache of `slots` positions for each of `batch` rows."""
-    shape = (config.num_layers, batch, slots, config.num_kv_heads, config.head_dim)
+    shape = (config.num_layers, batch, slots, config.num_kv_heads * config.head_dim)
     return KVCache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
@@ -132,6 +135,7 @@ class SelfAttention(nn.Module):
         positions: jax.Array,
         segment_ids: jax.Array | None,
         cache: KVCache | None,
+        layer: jax.Array | None,
         deterministic: bool,
     ) -> tuple[jax.Array, KVCache | None]:
         config = self.config
@@ -143,8 +147,11 @@ class SelfAttention(nn.Module):
         if cache is None:
             out = self.attention(query, key, value, segment_ids)
         else:
-            cache = KVCache(_write(cache.key, key, positions), _write(cache.value, value, positions))
-            out = self.cached_attention(query, cache.key, cache.value, positions)
+            assert layer is not None
+            cache = KVCache(
+                _write(cache.key, layer, key, positions), _write(cache.value, layer, value, positions)
+            )
+            out = self.cached_attention(query, cache.key, cache.value, positions, layer)
         out = out.reshape(*x.shape[:-1], -1)
         out = Projection(
             config.embed_dim, ("heads", "embed"), self.lora, self.dtype, self.param_dtype, name="o_proj"
@@ -158,10 +165,11 @@ class SelfAttention(nn.Module):
         return nn.with_logical_constraint(split, ("batch", "length", axis, "head_dim"))
 
 
-def _write(slots: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
-    """slots [batch, slots, ...] with each row's new [batch, length, ...] at its own positions."""
-    rows = jnp.arange(slots.shape[0])[:, None]
-    return slots.at[rows, positions].set(new.astype(slots.dtype), mode="drop")
+def _write(cache: jax.Array, layer: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
+    """cache [layers, batch, slots, channels] with each row's new [batch, length, ...] at its own positions."""
+    rows = jnp.arange(cache.shape[1])[:, None]
+    new = new.reshape(*positions.shape, -1).astype(cache.dtype)
+    return cache.at[layer, rows, positions].set(new, mode="drop")
 
 
 class SwiGLU(nn.Module):
@@ -184,7 +192,7 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: x + attention(norm(x)), then + mlp(norm(.)). Written as a scan body."""
+    """One layer: x + attention(norm(x)), then + mlp(norm(.)). Written as a scan body that carries (x, cache)."""
 
     config: LlamaConfig
     lora: LoraConfig | None
@@ -196,24 +204,25 @@ class Block(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array,
-        cache: KVCache | None,
+        carry: tuple[jax.Array, KVCache | None],
+        layer: jax.Array | None,
         positions: jax.Array,
         segment_ids: jax.Array | None,
         deterministic: bool,
-    ) -> tuple[jax.Array, KVCache | None]:
+    ) -> tuple[tuple[jax.Array, KVCache | None], None]:
         config = self.config
+        x, cache = carry
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = nn.with_logical_constraint(x, ("batch", "length", "act_embed"))
         attend = SelfAttention(
             config, self.lora, self.attention, self.cached_attention, **types, name="attention"
         )
         normed = RMSNorm(config.norm_eps, **types, name="input_norm")(x)
-        attended, cache = attend(normed, positions, segment_ids, cache, deterministic)
+        attended, cache = attend(normed, positions, segment_ids, cache, layer, deterministic)
         x = x + attended
         normed = RMSNorm(config.norm_eps, **types, name="post_attention_norm")(x)
         x = x + SwiGLU(config, self.lora, **types, name="mlp")(normed, deterministic)
-        return nn.with_logical_constraint(x, ("batch", "length", "act_embed")), cache
+        return (nn.with_logical_constraint(x, ("batch", "length", "act_embed")), cache), None
 
 
 class Llama(nn.Module):
@@ -223,7 +232,7 @@ class Llama(nn.Module):
         config: its shape.
         lora: adapters on the projections, or None.
         attention: (query, key, value, segment_ids) -> out; causal, see kernels/attention.py. May be Reordered.
-        cached_attention: (query, key cache, value cache, positions) -> out, for decoding.
+        cached_attention: (query, key cache, value cache, positions, layer) -> out, for decoding.
         dtype: what activations and products are computed in.
         param_dtype: what weights are held in.
         remat: a name of remat.POLICIES: what the backward pass keeps of each layer.
@@ -253,7 +262,6 @@ class Llama(nn.Module):
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
-            out_axes=0,
             length=config.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )(config, self.lora, self.attention, self.cached_attention, **types)
@@ -292,7 +300,7 @@ class Llama(nn.Module):
         order = self.attention if isinstance(self.attention, Reordered) else None
         if order is not None:
             inputs, positions, segment_ids = jax.tree.map(order.enter, (inputs, positions, segment_ids))
-        x, _ = self.layers(self.embedder(inputs), None, positions, segment_ids, deterministic)
+        (x, _), _ = self.layers((self.embedder(inputs), None), None, positions, segment_ids, deterministic)
         x = self.final_norm(x)
         return x if order is None else order.leave(x)
 
@@ -327,5 +335,6 @@ class Llama(nn.Module):
         self, inputs: jax.Array, positions: jax.Array, cache: KVCache
     ) -> tuple[jax.Array, KVCache]:
         """`decode` before the vocabulary: a prompt's prefill needs the logits of its last token only."""
-        x, cache = self.layers(self.embedder(inputs), cache, positions, None, True)
+        layers = jnp.arange(self.config.num_layers)
+        (x, cache), _ = self.layers((self.embedder(inputs), cache), layers, positions, None, True)
         return self.final_norm(x), cache

@@ -56,8 +56,11 @@ def test_cached_attention_sees_slots_up_to_its_position(case, slots):
     key, value = key[:, :slots], value[:, :slots]
     positions = np.random.default_rng(0).integers(0, slots, query.shape[:2])
     seen = np.arange(slots)[None, None] <= positions[:, :, None]
+    flat = (
+        np.stack([0 * x, x]).reshape(2, len(x), slots, -1) for x in (key, value)
+    )  # the second of two layers
     ours = cached_attention(
-        *(jnp.asarray(x, jnp.float32) for x in (query, key, value)), jnp.asarray(positions)
+        *(jnp.asarray(x, jnp.float32) for x in (query, *flat)), jnp.asarray(positions), jnp.int32(1)
     )
     np.testing.assert_allclose(ours, one_by_one(query, key, value, seen), atol=2e-4)
 

@@ -1,0 +1,160 @@
+"""Attention of a few new tokens against a long key-value cache, for TPU in Pallas.
+
+Decoding moves much memory and computes little, so the kernel is built around its DMAs. The cache stays in HBM as it
+lies; its slots, all heads of each at once, come through a ring of buffers that is filled ahead, across rows too. Only
+the blocks that a row's length reaches are read. The softmax is kept running over them (Dao et al., FlashAttention-2,
+arXiv:2307.08691; split over a long cache as in their Flash-Decoding).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from math import lcm
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from melama_jax.kernels.blocks import LANES, round_up
+from melama_jax.kernels.cached import SLOT_BLOCK, Cache, check_cache, refusal, stored
+from melama_jax.kernels.decode_kernel import RING, Cut, decode_kernel
+from melama_jax.kernels.quantised_cache import Quantised
+
+STAGE_BYTES, STAGE_SLOTS = 2**19, 1024  # at most so many of keys in one turn of the loop
+
+
+def decode_attention(
+    query: jax.Array,
+    key: Cache,
+    value: Cache,
+    positions: jax.Array,
+    layer: jax.Array | int = 0,
+    *,
+    cores: int = 1,
+    interpret: bool = False,
+) -> jax.Array:
+    """Each new token over its row's slots 0 .. its position, as reference.slot_attention.
+
+    Args:
+        query: [batch, length, heads, head_dim], float32 or bfloat16; length at most MOST_TOKENS.
+        key: [layers, batch, slots, kv_heads * head_dim] in query's dtype, or that Quantised; slots a multiple of
+            SLOT_BLOCK. It may hold the whole model's cache: only `layer` of it is read.
+        value: as key.
+        positions: int32 [batch, length]; -1 sees nothing and gives zeros.
+        layer: int32 scalar, which of the layers.
+        cores: TensorCores that share the work by heads, where their channels can be split so: tensor_cores().
+        interpret: run the kernel's program on any platform, slowly, as tests do.
+
+    Returns:
+        [batch, length, heads, head_dim] in query's dtype.
+
+    Raises:
+        ValueError: shapes or dtypes that do not go together, or that the kernel does not take, naming them.
+    """
+    check_cache(query, key, value, positions)
+    if why := refusal(query, key):
+        raise ValueError(f"query {query.shape}, key {stored(key).shape}: {why}")
+    cut = _cut(query, key, cores)
+    batch, _, heads, head_dim = query.shape
+    kv_heads = cut.heads * cut.parts
+    arrays = [stored(key), stored(value)]
+    buffers: list[Any] = [pltpu.VMEM((RING, cut.stage, cut.width), x.dtype) for x in arrays]
+    if isinstance(key, Quantised) and isinstance(value, Quantised):
+        arrays += [key.scales, value.scales]
+        buffers += [pltpu.VMEM((RING, cut.heads, cut.stage), jnp.float32)] * 2
+    spread = _spread(query, kv_heads, cut)
+    rows, channels = cut.heads * cut.lines, cut.shared * head_dim
+    own = pl.BlockSpec((1, rows, channels), lambda part, row, *_: (row, part, 0))
+    tables = _tables(positions, arrays[0].shape[2], layer)
+    out = pl.pallas_call(
+        partial(decode_kernel, cut=cut),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=len(tables),
+            grid=(cut.parts, batch),
+            in_specs=[own] + [pl.BlockSpec(memory_space=pltpu.HBM)] * len(arrays),
+            out_specs=own,
+            scratch_shapes=[
+                pltpu.VMEM((rows, LANES), jnp.float32),
+                pltpu.VMEM((rows, LANES), jnp.float32),
+                pltpu.VMEM((rows, channels), jnp.float32),
+                pltpu.SMEM((3,), jnp.int32),
+                pltpu.SemaphoreType.DMA((RING,)),
+                *buffers,
+            ],
+        ),
+        out_shape=jax.ShapeDtypeStruct(spread.shape, query.dtype),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
+        interpret=interpret,
+        name="decode_attention",
+    )(*tables, spread, *arrays)
+    return jnp.where((positions >= 0)[:, :, None, None], _gather(out, heads, kv_heads, cut), 0)
+
+
+def tensor_cores() -> int:
+    """How many TensorCores run one program here: two on v4 and v5p, one on other chips and off TPUs."""
+    device = jax.devices()[0]
+    return getattr(device, "num_cores", 1) if device.platform == "tpu" else 1
+
+
+def _cut(query: jax.Array, key: Cache, cores: int) -> Cut:
+    keys = stored(key)
+    _, length, heads, head_dim = query.shape
+    slots, width = keys.shape[2:]
+    kv_heads = width // head_dim
+    parts = cores if kv_heads % cores == 0 and (width // cores) % LANES == 0 else 1
+    return Cut(
+        length=length,
+        lines=round_up(heads // kv_heads * length, 16 if query.dtype == jnp.bfloat16 else 8),
+        heads=kv_heads // parts,
+        shared=min(lcm(head_dim, LANES) // head_dim, kv_heads // parts),
+        head_dim=head_dim,
+        stage=stage_slots(slots, width // parts * keys.dtype.itemsize),
+        parts=parts,
+        quantised=isinstance(key, Quantised),
+    )
+
+
+def stage_slots(slots: int, slot_bytes: int) -> int:
+    """Slots of one turn of the loop: enough bytes to hide what a turn costs, in whole blocks."""
+    size = SLOT_BLOCK
+    while 2 * size <= min(STAGE_SLOTS, slots) and 2 * size * slot_bytes <= STAGE_BYTES:
+        size *= 2
+    return size
+
+
+def _tables(positions: jax.Array, slots: int, layer: jax.Array | int) -> list[jax.Array]:
+    """What the kernel's scalar core reads: int32 blocks [batch], following [batch + 1], positions, layer [1].
+
+    following[r] is the first row from r on that has a block to read, or `batch`.
+    """
+    batch = positions.shape[0]
+    blocks = -(-jnp.clip(positions.max(axis=1) + 1, 0, slots) // SLOT_BLOCK)
+    busy = jnp.where(blocks > 0, jnp.arange(batch), batch)
+    following = lax.cummin(jnp.append(busy, batch), reverse=True)
+    tables = (blocks, following, positions.reshape(-1), jnp.reshape(layer, (1,)))
+    return [x.astype(jnp.int32) for x in tables]
+
+
+def _spread(query: jax.Array, kv_heads: int, cut: Cut) -> jax.Array:
+    """[batch, kv_heads * lines, shared * head_dim]: each query at its head's channels, zeros at others'."""
+    batch, length, heads, head_dim = query.shape
+    query = query.reshape(batch, length, kv_heads, heads // kv_heads, head_dim).transpose(0, 2, 3, 1, 4)
+    query = query.reshape(batch, kv_heads, -1, head_dim)
+    query = jnp.pad(query, ((0, 0), (0, 0), (0, cut.lines - query.shape[2]), (0, 0)))
+    if cut.shared > 1:
+        own = jnp.eye(cut.shared, dtype=bool)[:, None, :, None]
+        query = jnp.where(own, query.reshape(batch, -1, cut.shared, cut.lines, 1, head_dim), 0)
+    return query.reshape(batch, kv_heads * cut.lines, cut.shared * head_dim)
+
+
+def _gather(out: jax.Array, heads: int, kv_heads: int, cut: Cut) -> jax.Array:
+    """_spread undone: [batch, length, heads, head_dim]."""
+    batch, shared = out.shape[0], cut.shared
+    out = out.reshape(batch, kv_heads // shared, shared, cut.lines, shared, cut.head_dim)
+    out = jnp.stack([out[:, :, head, :, head] for head in range(shared)], axis=2)
+    out = out.reshape(batch, kv_heads, cut.lines, cut.head_dim)[:, :, : heads // kv_heads * cut.length]
+    out = out.reshape(batch, kv_heads, -1, cut.length, cut.head_dim).transpose(0, 3, 1, 2, 4)
+    return out.reshape(batch, cut.length, heads, cut.head_dim)
