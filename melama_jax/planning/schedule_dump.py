@@ -88,7 +88,12 @@ def compile_dump(
     if importlib.util.find_spec("libtpu") is None:
         raise InputError("--chip", "no libtpu here", "the TPU compiler: pip install 'melama-jax[tpu]'")
     folder.mkdir(parents=True)
-    flags = [f"--xla_jf_dump_to={folder}", "--xla_jf_dump_llo_text=true"]
+    # Only what is read here: all passes are many times as much, and writing them half of the time.
+    flags = [
+        f"--xla_jf_dump_to={folder}",
+        "--xla_jf_dump_llo_text=true",
+        "--xla_jf_dump_llo_pass_label_regex=final_",
+    ]
     if vmem_kib is not None:
         flags.append(f"--xla_tpu_scoped_vmem_limit_kib={vmem_kib}")
     environment = os.environ | _ENVIRONMENT
