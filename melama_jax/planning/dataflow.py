@@ -63,9 +63,12 @@ def _source(name: str, by_name: dict[str, Instruction]) -> str | None:
 
 def _without_one_dimension(whole: str, result: str) -> bool:
     """Whether one of the result's arrays has the shape of `whole` less one dimension that is none of its last two."""
-    wholes, results = (
-        {tuple(map(int, text.split(","))) for text in _ARRAY.findall(t)} for t in (whole, result)
-    )
+    wholes, results = (set(map(_shape, _ARRAY.findall(kind))) for kind in (whole, result))
     return any(
         shape[:axis] + shape[axis + 1 :] in results for shape in wholes for axis in range(len(shape) - 2)
     )
+
+
+def _shape(dims: str) -> tuple[int, ...]:
+    """Without dimensions of 1, which come and go."""
+    return tuple(size for size in map(int, dims.split(",")) if size > 1)

@@ -22,7 +22,7 @@ from melama_jax.planning.schedule_dump import CompileError
 VMEM_MIB = {"v4": (15, 12, 8), "v5e": (96, 120, 64), "v5p": (64, 90, 48), "v6e": (96, 120, 64)}
 LEAST_SETTINGS = 10
 WHOLE = Case()  # the case on which every setting is tried
-FEW = 3  # of its best for each pass, tried on the other cases
+FEW = 2  # of its best for each pass, tried on the other cases
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ class Tiles:
 
 
 SETTINGS = (
-    Tiles(512, 512, 512),
     Tiles(512, 1024, 512),
-    Tiles(512, 2048, 512),
     Tiles(1024, 512, 512),
     Tiles(1024, 1024, 256),
     Tiles(1024, 1024, 512),
@@ -55,12 +53,10 @@ SETTINGS = (
     Tiles(2048, 1024, 512),
     Tiles(2048, 2048, 512),
     Tiles(2048, 2048, 1024),
-    Tiles(4096, 4096, 512),
-    Tiles(512, 1024, 512, fused=False),
     Tiles(1024, 1024, 512, fused=False),
     Tiles(1024, 1024, 1024, fused=False),
 )
-LARGE = (Tiles(2048, 2048, 512), Tiles(2048, 2048, 1024))  # fewer partial sums at great lengths
+LARGE = Tiles(2048, 2048, 512)  # fewer partial sums at great lengths
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def _tiles(forward: Tiles, backward: Tiles) -> dict[str, Any]:
 def sweep(chip: str, case: Case, file: Path) -> None:
     """Tries every setting on the case, prints what each comes to and renews the case's rows in the file.
 
-    All settings are tried on WHOLE; on other cases the best few of those, and LARGE ones.
+    All settings are tried on WHOLE; on other cases the best few of those, and LARGE.
     """
     kept = [row for row in stored(file, chip) if not _of(row, case)]
     limits, rows = VMEM_MIB[chip], []
@@ -134,8 +130,7 @@ def _candidates(kept: list[dict[str, Any]], case: Case, limit: int) -> list[Sett
         ranked = [_setting(row) for row in sorted(done, key=lambda row: row[part])]
         for tiles in list(dict.fromkeys(setting.tiles for setting in ranked))[:FEW]:
             chosen.setdefault(tiles, next(setting for setting in ranked if setting.tiles == tiles))
-    for tiles in LARGE:
-        chosen.setdefault(tiles, Setting(tiles, limit))
+    chosen.setdefault(LARGE, Setting(LARGE, limit))
     return list(chosen.values())
 
 
@@ -154,7 +149,7 @@ def _attempt(chip: str, case: Case, setting: Setting) -> dict[str, Any]:
 
 
 def best_tiles(file: Path, chip: str, case: Case) -> Best:
-    """Splash's best on the chip for the case: among what was tried at its length, else among all that fit.
+    """Splash's best on the chip for the case: among what was tried on it, on its length, or on WHOLE.
 
     Raises:
         InputError: fewer than LEAST_SETTINGS were tried there, or none fits the length.
@@ -163,7 +158,8 @@ def best_tiles(file: Path, chip: str, case: Case) -> Best:
     swept = [row for row in rows if _of(row, WHOLE)]
     if len(swept) < LEAST_SETTINGS:
         raise InputError(file, f"{len(swept)} settings of splash for {chip}", "a whole sweep: --sweep")
-    own = [row for row in rows if _of(row, case)] or swept
+    plain = [row for row in rows if _of(row, Case(case.seq_len))]
+    own = [row for row in rows if _of(row, case)] or plain or swept
     fitting = [row for row in own if "forward" in row and case.seq_len % max(row["q"], row["kv"]) == 0]
     if not fitting:
         raise InputError(
@@ -195,7 +191,8 @@ def stored(file: Path, chip: str) -> list[dict[str, Any]]:
 
 def swept_cases(cases: list[Case]) -> Iterator[Case]:
     """What has to be swept for the cases, WHOLE first."""
-    yield from dict.fromkeys([WHOLE, *(Case(case.seq_len, segments=case.segments) for case in cases)])
+    lengths = (Case(case.seq_len) for case in cases)
+    yield from dict.fromkeys([WHOLE, Case(segments=True), *lengths])
 
 
 def _store(file: Path, chip: str, rows: list[dict[str, Any]]) -> None:

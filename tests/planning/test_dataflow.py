@@ -11,16 +11,16 @@ from melama_jax.planning.prefetch_tables import kernel_tables
 PROGRAM = """HloModule jit_both, is_scheduled=true
 
 ENTRY %main.1 (p0: bf16[2,4096,128], p1: bf16[2,4096,128], p2: s32[8]) -> bf16[2,4096,128] {
-  %p0 = bf16[2,4096,128]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %p0 = bf16[2,4096,128]{2,1,0} parameter(0)
   %p2 = s32[8]{0:T(128)} parameter(2)
   %one.1 = (bf16[2,4096,128]{2,1,0}, f32[2,4096]{1,0}) custom-call(%p2, %p0), custom_call_target="tpu_custom_call"
   %get-tuple-element.1 = bf16[2,4096,128]{2,1,0} get-tuple-element(%one.1), index=0
   %get-tuple-element.2 = f32[2,4096]{1,0} get-tuple-element(%one.1), index=1
-  %p1 = bf16[2,4096,128]{2,1,0:T(8,128)(2,1)} parameter(1)
+  %p1 = bf16[2,4096,128]{2,1,0} parameter(1)
   %share = f32[2,4096]{1,0} fusion(%get-tuple-element.1, %p1), kind=kLoop, calls=%somewhere
-  %two.1 = (f32[4,2,4096,128]{3,2,1,0}, bf16[2,4096,128]{2,1,0}) custom-call(%p0, %p1, %share), custom_call_target="tpu_"
-  %get-tuple-element.3 = f32[4,2,4096,128]{3,2,1,0} get-tuple-element(%two.1), index=0
-  %bitcast.1 = f32[4,2,4096,128]{3,2,1,0} bitcast(%get-tuple-element.3)
+  %two.1 = (f32[4,2,1,4096,128]{4,3,2,1,0}, f32[2]{0}) custom-call(%p0, %p1, %share), custom_call_target="tpu_"
+  %get-tuple-element.3 = f32[4,2,1,4096,128]{4,3,2,1,0} get-tuple-element(%two.1), index=0
+  %bitcast.1 = f32[4,2,1,4096,128]{4,3,2,1,0} bitcast(%get-tuple-element.3)
   %reduce.1 = bf16[2,4096,128]{2,1,0} fusion(%bitcast.1), kind=kLoop, calls=%somewhere
   ROOT %copy.1 = bf16[2,4096,128]{1,2,0} copy(%reduce.1)
 }
