@@ -20,7 +20,8 @@ _KINDS = {
     "TPU v6 lite": "v6e",
     "TPU v6e": "v6e",
 }
-DEFAULT_CHIP = "v5e"
+DEFAULT_CHIP = "v5e"  # for generations not tuned: its blocks suit both sizes of matrix unit
+LONG = 8192  # tokens from which on the blocks tuned at 32,768 are used
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,18 @@ class Cut:
     backward: Blocks
 
 
-# chip -> (plain, packed).
-TABLE: dict[str, tuple[Cut, Cut]] = {
-    "v4": (Cut(Blocks(), Blocks(512, 256, 256)), Cut(Blocks(), Blocks(512, 256, 256))),
-    "v5e": (Cut(Blocks(), Blocks()), Cut(Blocks(), Blocks())),
-    "v5p": (Cut(Blocks(), Blocks()), Cut(Blocks(), Blocks())),
-    "v6e": (Cut(Blocks(), Blocks()), Cut(Blocks(), Blocks())),
-}
+@dataclass(frozen=True)
+class Cuts:
+    """A chip's: rows of one segment, packed rows, and rows of LONG tokens or more."""
+
+    plain: Cut
+    packed: Cut
+    long: Cut
+
+
+_ALIKE = Cuts(*[Cut(Blocks(), Blocks())] * 3)
+_SMALL = Cuts(*[Cut(Blocks(512, 256, 256), Blocks(256, 256, 256))] * 3)
+TABLE: dict[str, Cuts] = {"v4": _SMALL, "v5e": _ALIKE, "v5p": _ALIKE, "v6e": _ALIKE}
 
 
 def chip_of(device_kind: str) -> str:
@@ -45,14 +51,15 @@ def chip_of(device_kind: str) -> str:
     return _KINDS.get(device_kind, DEFAULT_CHIP)
 
 
-def blocks_for(chip: str, length: int, head_dim: int, packed: bool) -> Cut:
+def blocks_for(chip: str, length: int, packed: bool) -> Cut:
     """Blocks for one call of flash_attention.
 
     Args:
         chip: a generation's name, as chip_of gives it.
         length: tokens of a row.
-        head_dim: of each head.
         packed: whether rows hold several segments.
     """
-    plain, several = TABLE[chip]
-    return several if packed else plain
+    cuts = TABLE[chip]
+    if length >= LONG:
+        return cuts.long
+    return cuts.packed if packed else cuts.plain

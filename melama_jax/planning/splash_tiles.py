@@ -19,7 +19,7 @@ from melama_jax.planning.schedule_dump import CompileError
 
 # What a kernel may take of VMEM. Tiles are tried under the first, the best of them under the others too: what XLA
 # keeps there beside the kernel changes with it.
-VMEM_MIB = {"v4": (15, 12, 8), "v5e": (96, 120, 64), "v5p": (64, 90, 48), "v6e": (96, 120, 64)}
+VMEM_MIB = {"v4": (15, 12, 8), "v5e": (96, 120, 64, 32), "v5p": (64, 90, 48, 32), "v6e": (96, 120, 64, 32)}
 LEAST_SETTINGS = 10
 WHOLE = Case()  # the case on which every setting is tried
 FEW = 2  # of its best for each pass, tried on the other cases
