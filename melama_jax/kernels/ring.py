@@ -119,33 +119,38 @@ def _ring_backward(axis_name: str, parts: Parts, residuals: Any, d_out: jax.Arra
         d_query, *d_keys = parts.backward(query, key, value, query_ids, key_ids, causal, d_out, lse, share)
         return d_query, (d_keys[0], d_keys[1])
 
-    def own(keys: Any) -> Any:
-        return part(queries, keys, True)
+    def own(keys: Any, d_query: jax.Array) -> Any:
+        added, d_keys = part(queries, keys, True)
+        return d_query + added, d_keys
 
-    def earlier(keys: Any) -> Any:
-        d_query, d_keys = part(queries, _half(keys, 0), False)
-        return d_query, jax.tree.map(lambda x: jnp.concatenate([x, jnp.zeros_like(x)], axis=1), d_keys)
+    def earlier(keys: Any, d_query: jax.Array) -> Any:
+        added, d_keys = part(queries, _half(keys, 0), False)
+        return d_query + added, jax.tree.map(
+            lambda x: jnp.concatenate([x, jnp.zeros_like(x)], axis=1), d_keys
+        )
 
-    def later(keys: Any) -> Any:
-        d_query, d_keys = part(_half(queries, 1), keys, False)
-        return jnp.concatenate([jnp.zeros_like(d_query), d_query], axis=1), d_keys
+    def later(keys: Any, d_query: jax.Array) -> Any:
+        early, late = halves(d_query)
+        added, d_keys = part(_half(queries, 1), keys, False)
+        return jnp.concatenate([early, late + added], axis=1), d_keys
 
-    def nothing(_: Any) -> Any:
-        return zeros
+    def nothing(keys: Any, d_query: jax.Array) -> Any:
+        return d_query, (zeros(keys[0]), zeros(keys[1]))
 
     def turn(number: jax.Array, carry: Any) -> Any:
         keys, d_query, d_keys = carry
         coming, gathered = _pass_on(keys, axis_name), _pass_on(d_keys, axis_name)
         kind = _kind(number, segment_ids, keys[2], axis_name)
-        added = lax.switch(kind, [own, earlier, later, nothing], keys)
-        d_query, d_keys = jax.tree.map(jnp.add, (d_query, gathered), added)
-        return coming, d_query, d_keys
+        d_query, added = lax.switch(kind, [own, earlier, later, nothing], keys, d_query)
+        return coming, d_query, jax.tree.map(jnp.add, gathered, added)
+
+    def zeros(x: jax.Array) -> jax.Array:
+        return jnp.zeros(x.shape, jnp.float32)
 
     # All have their length second, so that one function halves them.
     queries = query, segment_ids, d_out, jnp.swapaxes(lse, 1, 2), jnp.swapaxes(share, 1, 2)
-    wide = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (query, key, value))
-    zeros = wide[0], (wide[1], wide[2])
-    _, d_query, d_keys = _turns(turn, ((key, value, segment_ids), *zeros), axis_name)
+    start = (key, value, segment_ids), zeros(query), (zeros(key), zeros(value))
+    _, d_query, d_keys = _turns(turn, start, axis_name)
     d_keys = _pass_on(d_keys, axis_name)  # from the device they visited last to where they belong
     gradients = zip((d_query, *d_keys), (query, key, value), strict=True)
     return *(gradient.astype(x.dtype) for gradient, x in gradients), None
