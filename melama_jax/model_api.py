@@ -18,8 +18,9 @@ from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.open import open_model, open_weights
 from melama_jax.errors import InputError
 from melama_jax.generation import batching, decode, score
+from melama_jax.generation.attention import bind_cached_attention
 from melama_jax.kernels import reference
-from melama_jax.kernels.attention import attention
+from melama_jax.kernels.attention import attention, cached_attention
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.llama import Llama
 from melama_jax.models.params import Params, boxed_param_shapes
@@ -177,9 +178,10 @@ def load(directory: str | os.PathLike[str], dtype: str | None = None, mesh: Mesh
             Path(directory), "no tokenizer", "tokenizer.model or tokenizer.json with the weights"
         )
     held = jnp.dtype(dtype or card.dtype)
-    # A Pallas kernel is not split by the compiler; plain attention is.
-    attend = attention if mesh is None else reference.causal_attention
-    llama = Llama(card.model, card.lora, attend, dtype=held, param_dtype=held)
+    attend, cached = attention, cached_attention
+    if mesh is not None:  # a Pallas kernel is not split by the compiler; plain attention is
+        attend, cached = reference.causal_attention, bind_cached_attention(mesh)
+    llama = Llama(card.model, card.lora, attend, cached, dtype=held, param_dtype=held)
     shardings = None if mesh is None else param_shardings(boxed_param_shapes(llama), mesh)
     opened = open_model(directory, shardings, dtype)
     return Model(llama, opened.params, tokenizer_from_files(card.tokenizer), opened.card)

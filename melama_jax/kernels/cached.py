@@ -68,8 +68,9 @@ def check_cache(query: jax.Array, key: Cache, value: Cache, positions: jax.Array
         )
     if positions.shape != query.shape[:2]:
         raise ValueError(f"positions of shape {positions.shape} for a query of shape {query.shape}")
-    quantised = {isinstance(cache, Quantised) for cache in (key, value)}
-    if len(quantised) > 1 or {keys.dtype, values.dtype} != {jnp.int8 if True in quantised else query.dtype}:
+    quantised = isinstance(key, Quantised)
+    held = jnp.int8 if quantised else query.dtype
+    if isinstance(value, Quantised) != quantised or not keys.dtype == values.dtype == held:
         raise ValueError(
             f"query {query.dtype}, key {keys.dtype}, value {values.dtype}: dtypes must be equal, or key and value "
             "both Quantised"

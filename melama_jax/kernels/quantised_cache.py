@@ -25,7 +25,8 @@ class Quantised(NamedTuple):
 def quantise(cache: jax.Array, kv_heads: int) -> Quantised:
     """Symmetric, to nearest: each number is off by at most half its scale, which is its head's largest / 127.
 
-    So a head's error in a slot is at most 1/254 of that head's largest magnitude there (and float32's rounding).
+    So a head's error in a slot is at most 1/254 of that head's largest magnitude there, but for float32's rounding;
+    magnitudes below 2e-36, whose scale would be subnormal, may become 0.
 
     Args:
         cache: keys or values, [..., slots, kv_heads * head_dim], float32 or bfloat16, finite.
@@ -40,7 +41,7 @@ def quantise(cache: jax.Array, kv_heads: int) -> Quantised:
     wide = cache.astype(jnp.float32).reshape(*lead, slots, kv_heads, width // kv_heads)
     scales = jnp.abs(wide).max(axis=-1) / LARGEST
     values = jnp.round(wide / jnp.where(scales > 0, scales, 1)[..., None])
-    values = jnp.clip(values, -LARGEST, LARGEST).astype(jnp.int8)  # a subnormal scale is rounded itself
+    values = jnp.clip(values, -LARGEST, LARGEST).astype(jnp.int8)
     return Quantised(values.reshape(cache.shape), jnp.swapaxes(scales, -1, -2))
 
 

@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from melama_jax.errors import InputError
+from melama_jax.generation.attention import bind_cached_attention
 from melama_jax.models import lora
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.llama import Llama
@@ -64,6 +65,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
         config,
         run.lora,
         attention=bind_attention(mesh, config),
+        cached_attention=bind_cached_attention(mesh),
         dtype=jnp.dtype(run.dtype),
         param_dtype=jnp.dtype(run.param_dtype),
         remat=run.remat,

@@ -1,0 +1,45 @@
+"""Attention against a key-value cache bound to a mesh: each device reads its own rows and heads of the cache."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+from jax.sharding import Mesh, PartitionSpec
+
+from melama_jax.kernels.attention import cached_attention
+from melama_jax.models.llama import CachedAttention
+from melama_jax.partitioning.rules import RULES
+
+
+def bind_cached_attention(mesh: Mesh) -> CachedAttention:
+    """The cached_attention of a model whose parameters are split over this mesh.
+
+    A Pallas kernel cannot be partitioned by the compiler, so rows and heads are mapped by hand. What the mesh does
+    not divide (a batch of one row, say) every device has whole.
+    """
+    if mesh.size == 1:
+        return cached_attention
+
+    def axes(name: str, size: int) -> tuple[str, ...] | None:
+        (found,) = nn.logical_to_mesh_axes((name,), RULES) or (None,)
+        named = (found,) if isinstance(found, str) else tuple(found or ())
+        return named if size % math.prod(mesh.shape[axis] for axis in named) == 0 else None
+
+    def bound(
+        query: jax.Array, key: jax.Array, value: jax.Array, positions: jax.Array, layer: jax.Array
+    ) -> jax.Array:
+        rows = axes("batch", query.shape[0])
+        heads = axes("kv_heads", key.shape[3] // query.shape[3])
+        queries, cache = PartitionSpec(rows, None, heads), PartitionSpec(None, rows, None, heads)
+        mapped = jax.shard_map(
+            cached_attention,
+            mesh=mesh,
+            in_specs=(queries, cache, cache, PartitionSpec(rows), PartitionSpec()),
+            out_specs=queries,
+            check_vma=False,
+        )
+        return mapped(query, key, value, positions, layer)
+
+    return bound
