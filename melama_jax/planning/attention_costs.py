@@ -87,7 +87,8 @@ def measure_case(
 
 def _measured(kernel: KernelDump, core: Core, heads: float, backward: bool) -> Kernel:
     program = read_program(kernel.bundles)
-    runs = [execute(program, kernel.tables, number) for number in range(core.chip.name_counts)]
+    numbers = range(core.chip.name_counts)
+    runs = [execute(program, kernel.tables, number, core.delay_slots) for number in numbers]
     done = [measure_execution(program, core, run) for run in runs]
     slowest = max(range(len(done)), key=lambda number: done[number].cycles)
     cost, use = done[slowest], slot_use(kernel.utilization, runs[slowest])

@@ -20,7 +20,8 @@ import numpy as np
 from melama_jax.planning.bundles import Instruction, Program
 
 GRANULE_BYTES = 32  # what a DMA's size counts: 16384 of them for a bfloat16 block of [256, 1024]
-_DELAY_SLOTS = 4
+CMEM_GRANULE_BYTES = 512  # where one end is v4's common memory
+DELAY_SLOTS = 4  # bundles that still run after a branch is taken; one on v4
 _WORD = 1 << 32
 # Made-up addresses: no table of a kernel in SMEM reaches the next allocation, and all stay below 2^27, because
 # programs shift some left by four bits. An operand's is odd, so that a shifted one can be told.
@@ -66,6 +67,8 @@ _STORE = re.compile(
 )
 _LOAD = re.compile(r"^\[smem:\[(?P<at>.+?)\]\](?: *\((?P<not>!?)(?P<guard>%\w+)\))?$")
 _SELECT = re.compile(r"^\((!?)(%\w+), (.+)\)$")
+# What an instruction gives whose guard does not hold: its register stays as it is, and has one more name.
+_KEPT: Any = object()
 _WITHIN = re.compile(
     r"(?<=\S) \[#allocation\w+\]$"
 )  # after an operand: which allocation the result points into
@@ -96,6 +99,7 @@ def execute(
     program: Program,
     tables: Mapping[int, np.ndarray] | None = None,
     core: int = 0,
+    delay_slots: int = DELAY_SLOTS,
     most_bundles: int = 2_000_000_000,
 ) -> Execution:
     """Runs the program on one core.
@@ -104,12 +108,13 @@ def execute(
         program: the kernel's schedule.
         tables: operand index -> its 32-bit words as they lie in memory, for operands read into SMEM.
         core: this core's number.
+        delay_slots: bundles that still run after a branch is taken.
         most_bundles: give up after so many.
 
     Raises:
         ScheduleError: an instruction is unknown, a branch depends on data, or the program contradicts itself.
     """
-    return _Core(program, tables or {}, core).run(most_bundles)
+    return _Core(program, tables or {}, core).run(delay_slots, most_bundles)
 
 
 class _Core:
@@ -118,7 +123,7 @@ class _Core:
     def __init__(self, program: Program, tables: Mapping[int, np.ndarray], core: int):
         self.program, self.tables = program, tables
         self.registers: dict[str, int | bool | None] = {}  # None: unknown, because it came from data
-        self.owners: dict[str, str] = {}
+        self.owners: dict[str, set[str]] = {}  # by which names a register's value may be read
         self.smem: dict[int, int | None] = {}
         self.allocations: dict[str, int] = {}
         self.operands: dict[int, int] = {}  # address -> operand index
@@ -131,7 +136,7 @@ class _Core:
         self.scalar = [tuple(i for i in bundle if not _is_vector(i)) for bundle in program.bundles]
         self.busy = [place for place, slots in enumerate(self.scalar) if slots]
 
-    def run(self, most_bundles: int) -> Execution:
+    def run(self, delay_slots: int, most_bundles: int) -> Execution:
         """From the first bundle to the last."""
         place, left, ran, end = 0, -1, 0, len(self.scalar)
         begun, target = 0, 0
@@ -142,7 +147,7 @@ class _Core:
             if taken is not None:
                 if left > 0:
                     raise ScheduleError(f"bundle {place - 1:#x}: a branch in another's delay slots")
-                left, target = _DELAY_SLOTS, taken
+                left, target = delay_slots, taken
             elif left > 0:
                 left -= 1
             if left == 0:
@@ -203,7 +208,7 @@ class _Core:
             if guard is None:
                 return None
             if bool(guard) == slot.negated:
-                return self.registers.get(_name(slot.dest)[1])  # what it holds stays
+                return _KEPT
         if op == "sld" and operands[-1] == "core id":
             return self.core
         if op == "sld":
@@ -300,7 +305,7 @@ class _Core:
             if guard is None:
                 return None
             if bool(guard) == bool(found["not"]):
-                return self.registers.get(_name(dest)[1])
+                return _KEPT
         return self.smem.get(self.address(found["at"]))
 
     def divide(self, slot: Instruction) -> None:
@@ -324,7 +329,8 @@ class _Core:
         if size is None:
             raise ScheduleError("a DMA whose size comes from data")
         kind = slot.op.removeprefix("dma.")
-        self.done.dma_bytes[kind] = self.done.dma_bytes.get(kind, 0) + int(size) * GRANULE_BYTES
+        moved = int(size) * (CMEM_GRANULE_BYTES if "cmem" in kind else GRANULE_BYTES)
+        self.done.dma_bytes[kind] = self.done.dma_bytes.get(kind, 0) + moved
         self.done.dmas[kind] = self.done.dmas.get(kind, 0) + 1
         if not kind.endswith("_to_smem"):
             return
@@ -337,7 +343,7 @@ class _Core:
         words = self.tables.get(self.operands[source])
         if words is None:
             raise ScheduleError(f"operand {self.operands[source]} is a table, and its values were not given")
-        for offset in range(int(size) * GRANULE_BYTES // 4):
+        for offset in range(moved // 4):
             self.smem[int(to) + offset] = _signed(int(words[offset])) if offset < len(words) else None
 
     def operand(self, described: str) -> int | None:
@@ -361,28 +367,37 @@ class _Core:
         sources = [_name(operand[1:]) for operand in slot.operands]
         if {source for _, source in sources} != {register}:
             raise ScheduleError("a phi over several registers")
-        if self.owners.get(register) not in {name for name, _ in sources}:
-            raise ScheduleError(f"register {register} holds {self.owners.get(register)}")
-        self.owners[register] = value
+        if not self.owners.get(register, set()) & {name for name, _ in sources}:
+            raise ScheduleError(f"register {register} holds {self.holds(register)}")
+        self.owners[register] = {value}
 
     def rename(self, slot: Instruction) -> None:
         """An integer taken for a pointer: the same register under another name, or a copy."""
         assert slot.dest is not None
-        self.write(slot.dest, self.read("%" + slot.operands[-1].rpartition("%")[2]))
+        source = "%" + slot.operands[-1].rpartition("%")[2]
+        value = self.read(source)
+        self.write(slot.dest, _KEPT if _name(slot.dest)[1] == _name(source[1:])[1] else value)
 
     def write(self, dest: str, value: int | bool | None) -> None:
         name, register = _name(dest)
+        if value is _KEPT:
+            self.owners[register] = self.owners.get(register, set()) | {name}
+            self.registers.setdefault(register, None)
+            return
         self.registers[register] = value
-        self.owners[register] = name
+        self.owners[register] = {name}
+
+    def holds(self, register: str) -> str:
+        """The names of its value."""
+        return " or ".join(sorted(self.owners.get(register, {"nothing"})))
 
     def read(self, operand: str) -> int | bool | None:
         """A register's value, a number, or an allocation's address."""
         operand = _WITHIN.sub("", operand.strip())
         if operand.startswith("%"):
-            operand = operand.partition(" [")[0]  # what it points to may be noted behind it
             name, register = _name(operand[1:])
-            if self.owners.get(register) != name:
-                raise ScheduleError(f"{operand} is read while {register} holds {self.owners.get(register)}")
+            if name not in self.owners.get(register, set()):
+                raise ScheduleError(f"{operand} is read while {register} holds {self.holds(register)}")
             return self.registers[register]
         if operand.lstrip("-").isdigit():
             return _signed(int(operand))
@@ -413,7 +428,9 @@ def _is_vector(slot: Instruction) -> bool:
     """Whether it only works on vectors; those that could hold the core up otherwise are not let through."""
     if "delay" in slot.op:
         return False
-    return slot.op.startswith("v") and (slot.dest is None or not slot.dest.startswith(("s", "p")))
+    return slot.op.startswith(("v", "cld", "cst")) and (
+        slot.dest is None or not slot.dest.startswith(("s", "p"))
+    )
 
 
 def _name(text: str) -> tuple[str, str]:

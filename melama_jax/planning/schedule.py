@@ -16,7 +16,7 @@ import numpy as np
 
 from melama_jax.errors import InputError
 from melama_jax.planning.bundles import Instruction, Program
-from melama_jax.planning.scalar_program import Execution, ScheduleError, execute
+from melama_jax.planning.scalar_program import DELAY_SLOTS, Execution, ScheduleError, execute
 from melama_jax.planning.slices import CHIPS, Chip
 
 QUEUE_CYCLES = 64
@@ -32,6 +32,7 @@ class Core:
         size: rows and columns of one.
         cycles: operand type -> cycles a vmatmul keeps its unit.
         rows: operand type -> rows of the left operand that one vmatmul multiplies.
+        delay_slots: bundles that still run after a branch is taken.
     """
 
     chip: Chip
@@ -39,6 +40,7 @@ class Core:
     size: int
     cycles: Mapping[str, int]
     rows: Mapping[str, int]
+    delay_slots: int = DELAY_SLOTS
 
     @property
     def hertz(self) -> float:
@@ -60,7 +62,7 @@ _SMALL = {"cycles": {"bf16": 16, "f32": 8}, "rows": {"bf16": 16, "f32": 8}}
 # As close as the compiler spaces vmatmuls on one unit, when it has nothing else to wait for.
 _LARGE = {"cycles": {"bf16": 8, "f32": 4}, "rows": {"bf16": 16, "f32": 8}}
 CORES = {
-    "v4": Core(CHIPS["v4"], 4, 128, **_SMALL),
+    "v4": Core(CHIPS["v4"], 4, 128, **_SMALL, delay_slots=1),
     "v5e": Core(CHIPS["v5e"], 4, 128, **_SMALL),
     "v5p": Core(CHIPS["v5p"], 4, 128, **_SMALL),
     "v6e": Core(CHIPS["v6e"], 2, 256, **_LARGE),
@@ -123,7 +125,7 @@ def measure(
     Raises:
         ScheduleError: the program holds something unknown.
     """
-    return measure_execution(program, core, execute(program, tables, number))
+    return measure_execution(program, core, execute(program, tables, number, core.delay_slots))
 
 
 def measure_execution(program: Program, core: Core, execution: Execution) -> Measure:

@@ -127,7 +127,8 @@ def _candidates(kept: list[dict[str, Any]], case: Case, limit: int) -> list[Sett
         raise InputError("--sweep", f"no sweep of {WHOLE}", "that one first")
     chosen: dict[Tiles, Setting] = {}
     for part in ("forward", "backward"):
-        ranked = [_setting(row) for row in sorted(done, key=lambda row: row[part])]
+        own = [row for row in done if row["fused"] or part == "backward"]  # which forward does not know
+        ranked = [_setting(row) for row in sorted(own, key=lambda row: row[part])]
         for tiles in list(dict.fromkeys(setting.tiles for setting in ranked))[:FEW]:
             chosen.setdefault(tiles, next(setting for setting in ranked if setting.tiles == tiles))
     chosen.setdefault(LARGE, Setting(LARGE, limit))

@@ -175,3 +175,46 @@ def test_a_tables_words_are_where_the_kernel_looks(dtype, tiles, rows):
 def test_a_layout_nobody_checked_is_refused():
     with pytest.raises(ValueError, match="layout"):
         words(np.zeros((4, 4), np.int16), "T(8,128)(4,1)")
+
+
+def test_a_guarded_write_that_does_not_happen_leaves_the_register_and_its_name():
+    """As in the delay slots of a loop's branch: `s2` is written there only when the loop ends."""
+    made = program(
+        "%s1_s1 = smov 0  ;;  %s8_s2 = smov 7",
+        "%s2_s1 = sphi %s1_s1, %s3_s1  ;;  %s9_s2 = sphi %s8_s2, %s9_s2",
+        "%s3_s1 = sadd.s32 1, %s2_s1",
+        "%p4_p0 = scmp.ge.s32.totalorder %s3_s1, 3",
+        "%5 = sbr.rel (!%p4_p0) target = $region7",
+        "%s10_s2 = sadd.s32 (%p4_p0), 1, %s9_s2",
+        "%s11_s2 = int_to_ptr.vmem [resolvable:$true] %s10_s2",
+        "",
+        "",
+        "%p6_p1 = scmp.ne.s32.totalorder %s11_s2, 8",
+        "%12 = shalt.err (%p6_p1)",
+        starts={7: 1},
+    )
+    assert execute(made).counts.tolist() == [1, *[3] * 8, 1, 1]
+
+
+def test_v4_runs_one_bundle_after_a_branch():
+    made = program(
+        "%p1_p0 = scmp.eq.s32.totalorder 1, 1",
+        "%2 = sbr.rel (%p1_p0) target = $region7",
+        "",
+        "%v1_v0 = vadd.f32 %v1_v1, %v2_v2",
+        "%3 = cst [cmem:[#allocation3] sm:$0xff] %v1_v0",
+        starts={7: 4},
+    )
+    assert execute(made, delay_slots=CORES["v4"].delay_slots).counts.tolist() == [1, 1, 1, 0, 1]
+    assert execute(made).counts.tolist() == [1] * 5
+
+
+def test_operands_may_name_the_allocation_they_point_into():
+    made = program(
+        "%s1_s1 = smov 1024",
+        "%s2_s2 = scalar_lea.vmem %s1_s1, 2 [#allocation5]",
+        "%s3_s3 = scalar_lea.vmem %s2_s2, %s1_s1 [#allocation5]",
+        "%p4_p0 = scmp.ne.s32.totalorder %s3_s3, 2050",
+        "%5 = shalt.err (%p4_p0)",
+    )
+    assert execute(made).counts.tolist() == [1] * 5
