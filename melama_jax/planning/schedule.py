@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,9 +59,9 @@ class Core:
         return self.chip.hbm_bytes_per_second / self.chip.name_counts / self.hertz
 
 
-_SMALL = {"cycles": {"bf16": 16, "f32": 8}, "rows": {"bf16": 16, "f32": 8}}
+_SMALL: dict[str, Any] = {"cycles": {"bf16": 16, "f32": 8}, "rows": {"bf16": 16, "f32": 8}}
 # As close as the compiler spaces vmatmuls on one unit, when it has nothing else to wait for.
-_LARGE = {"cycles": {"bf16": 8, "f32": 4}, "rows": {"bf16": 16, "f32": 8}}
+_LARGE: dict[str, Any] = {"cycles": {"bf16": 8, "f32": 4}, "rows": {"bf16": 16, "f32": 8}}
 CORES = {
     "v4": Core(CHIPS["v4"], 4, 128, **_SMALL, delay_slots=1),
     "v5e": Core(CHIPS["v5e"], 4, 128, **_SMALL),

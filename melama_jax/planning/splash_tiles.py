@@ -173,7 +173,9 @@ def _best(rows: list[dict[str, Any]]) -> Best:
     done = [row for row in rows if "forward" in row]
     if not done:
         raise InputError("--sweep", f"no setting that compiles: {rows[-1]['refused']}", "one at least")
-    forward, backward = (min(done, key=lambda row: row[part]) for part in ("forward", "backward"))
+    backward = min(done, key=lambda row: row["backward"])
+    # Among equals the one with the same limit, since both passes then come from one compilation.
+    forward = min(done, key=lambda row: (row["forward"], row["vmem_mib"] != backward["vmem_mib"]))
     return Best(_setting(forward), _setting(backward))
 
 
