@@ -152,6 +152,7 @@ def decode_kernel(
     query_ref: Any,
     *refs: Any,
     cut: Cut,
+    dtype: Any,
 ) -> None:
     """One row of the batch, over the stages of its cache.
 
@@ -160,11 +161,12 @@ def decode_kernel(
         following_ref: likewise.
         positions_ref: table, int32 [batch * length].
         layer_ref: table, int32 [1].
-        query_ref: [1, heads * lines, shared * head_dim].
-        refs: keys, values and, if quantised, their scales in HBM; the output, as query_ref; then scratch: running
+        query_ref: float32 [1, heads * lines, shared * head_dim].
+        refs: keys, values and, if quantised, their scales in HBM; the output, likewise; then scratch: running
             maximum and sum [heads * lines, LANES], the weighted values [heads * lines, shared * head_dim], and the
             rest of what _Ring takes: ahead, arrived, buffers.
         cut: what this core works on.
+        dtype: of queries, and what products are computed in.
     """
     count = 4 if cut.quantised else 2
     sources, (out_ref, max_ref, sum_ref, acc_ref, ahead, arrived), buffers = (
@@ -183,7 +185,7 @@ def decode_kernel(
     def body(stage: jax.Array, _: None) -> None:
         ring.fetch()
         place = ring.take(row, stage)
-        scores = _scores(query_ref, buffers, place, cut)
+        scores = _scores(query_ref, buffers, place, cut, dtype)
         slot = stage * cut.stage + lax.broadcasted_iota(jnp.int32, (cut.lines, cut.stage), 1)
         scores = jnp.where((slot <= last_slot)[None], scores, MASKED).reshape(-1, cut.stage)
         before = max_ref[:, :1]
@@ -193,7 +195,7 @@ def decode_kernel(
         total = shrink * sum_ref[:, :1] + weights.sum(axis=1, keepdims=True)
         max_ref[...] = jnp.broadcast_to(maximum, max_ref.shape)
         sum_ref[...] = jnp.broadcast_to(total, sum_ref.shape)
-        _add_values(acc_ref, shrink, weights, buffers, place, cut, query_ref.dtype)
+        _add_values(acc_ref, shrink, weights, buffers, place, cut, dtype)
 
     lax.fori_loop(0, pl.cdiv(blocks_ref[row], cut.stage // SLOT_BLOCK), body, None)
     # The likeliest slot's weight is 1, so a sum below that is of a row that saw nothing: its zeros stay.
@@ -211,10 +213,10 @@ def _last_slots(positions_ref: Any, row: jax.Array, cut: Cut) -> jax.Array:
     return jnp.concatenate([last] * (cut.stage // LANES), axis=1)
 
 
-def _scores(query_ref: Any, buffers: tuple[Any, ...], place: jax.Array, cut: Cut) -> jax.Array:
+def _scores(query_ref: Any, buffers: tuple[Any, ...], place: jax.Array, cut: Cut, dtype: Any) -> jax.Array:
     """Scores in units of bits, for base-2 exponentials: float32 [heads, lines, stage]."""
     products = [
-        dot(query_ref[0, lines], buffers[0][place, :, channels].astype(query_ref.dtype), NT)
+        dot(query_ref[0, lines].astype(dtype), buffers[0][place, :, channels].astype(dtype), NT)
         for lines, channels in _groups(cut)
     ]
     scores = jnp.concatenate(products).reshape(cut.heads, cut.lines, cut.stage)
