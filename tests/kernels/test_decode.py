@@ -77,7 +77,7 @@ def test_an_int8_cache_gives_what_its_numbers_say(kv_heads, groups, head_dim, co
     assert 1e-4 < np.abs(expected - truth(query, key, value, positions)).max() < 0.05
 
 
-@settings(max_examples=5, deadline=None, phases=(Phase.explicit, Phase.generate))  # arrays shrink slowly
+@settings(max_examples=4, deadline=None, phases=(Phase.explicit, Phase.generate))  # arrays shrink slowly
 @given(st.data())
 def test_any_lengths_and_heads(data):
     kv_heads, groups, head_dim = data.draw(
@@ -196,10 +196,10 @@ CHIPS = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2
     ("kv_heads", "head_dim", "dtype", "tokens"),
     [
         (2, 128, "bfloat16", 1),
-        (1, 64, "bfloat16", 1),
         (4, 96, "int8", 8),
-        (1, 128, "int8", 2),
-        (8, 256, "float32", 5),
+        pytest.param(1, 64, "bfloat16", 1, marks=pytest.mark.slow),
+        pytest.param(1, 128, "int8", 2, marks=pytest.mark.slow),
+        pytest.param(8, 256, "float32", 5, marks=pytest.mark.slow),
     ],
 )
 def test_compiles_for_each_tpu(monkeypatch, chip, kv_heads, head_dim, dtype, tokens):
