@@ -9,11 +9,24 @@ import jax
 import jax.numpy as jnp
 
 from melama_jax.kernels import reference
+from melama_jax.kernels.block_table import DEFAULT_CHIP, blocks_for
+from melama_jax.kernels.blocks import LANES
 from melama_jax.kernels.cached import Cache, check_cache, plain_cached_attention, refusal, stored
+from melama_jax.kernels.shapes import check_shapes
+
+KERNELS = ("auto", "flash", "splash", "xla")
 
 
 def attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segment_ids: jax.Array | None = None,
+    *,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    kernel: str = "auto",
+    chip: str = DEFAULT_CHIP,
 ) -> jax.Array:
     """Causal self-attention within segments: a Pallas kernel on TPU where the shape allows, XLA elsewhere.
 
@@ -22,29 +35,59 @@ def attention(
         key: [batch, length, kv_heads, head_dim]; heads must be a multiple of kv_heads.
         value: as key.
         segment_ids: int32 [batch, length]; tokens see only their own segment. None: one segment a row.
+        window: tokens see only keys fewer than so many places before them; None: all.
+        soft_cap: scores s become soft_cap * tanh(s / soft_cap); None: as they are.
+        kernel: one of KERNELS: what a TPU computes it with.
+        chip: the TPU generation, as block_table.chip_of names it: it decides the flash kernels' blocks.
 
     Returns:
         [batch, length, heads, head_dim] in query's dtype.
 
     Raises:
-        ValueError: shapes or dtypes that do not go together, naming them.
+        ValueError: shapes or dtypes that do not go together, naming them; a kernel that is not known or does not
+            take this.
     """
-    check_shapes(query, key, value)
-    if segment_ids is not None and segment_ids.shape != query.shape[:2]:
-        raise ValueError(f"segment_ids of shape {segment_ids.shape} for a query of shape {query.shape}")
-    from melama_jax.kernels import splash  # importing Pallas costs time that CPU runs need not pay
+    check_shapes(query, key, value, segment_ids)
+    plain = functools.partial(reference.causal_attention, window=window, soft_cap=soft_cap)
+    chosen, why = _choose(query, kernel, window is not None or soft_cap is not None)
+    _say_once(f"attention, query {query.shape} {query.dtype}, key {key.shape}: {chosen} on TPU, for {why}")
+    if chosen == "xla":
+        return plain(query, key, value, segment_ids)
+    # Importing Pallas costs time that CPU runs need not pay.
+    if chosen == "splash":
+        from melama_jax.kernels.splash import splash_attention as on_tpu
+    else:
+        from melama_jax.kernels.flash import flash_attention
 
-    if not splash.supports(query):
-        return reference.causal_attention(query, key, value, segment_ids)
+        cut = blocks_for(chip, query.shape[1], segment_ids is not None)
+        on_tpu = functools.partial(
+            flash_attention,
+            window=window,
+            soft_cap=soft_cap,
+            blocks=cut.forward,
+            backward_blocks=cut.backward,
+        )
     # Which platform is known only at lowering (a laptop compiles for a TPU): so each gets its branch.
-    return jax.lax.platform_dependent(
-        query,
-        key,
-        value,
-        segment_ids,
-        tpu=splash.splash_attention,
-        default=reference.causal_attention,
-    )
+    return jax.lax.platform_dependent(query, key, value, segment_ids, tpu=on_tpu, default=plain)
+
+
+def _choose(query: jax.Array, kernel: str, bent: bool) -> tuple[str, str]:
+    """Which of KERNELS a TPU runs, and why; `bent`: whether there is a window or a soft cap."""
+    if kernel not in KERNELS:
+        raise ValueError(f"attention kernel {kernel!r}: one of {', '.join(KERNELS)}")
+    _, length, _, head_dim = query.shape
+    if kernel == "splash" and (bent or length % LANES or head_dim % LANES):
+        raise ValueError(
+            f"splash attention of query {query.shape}: length and head_dim must be multiples of {LANES}, "
+            "and it takes neither window nor soft cap here"
+        )
+    if kernel != "auto":
+        return kernel, "it was asked for"
+    if query.dtype not in (jnp.bfloat16, jnp.float32):
+        return "xla", f"{query.dtype} is neither bfloat16 nor float32"
+    if length < LANES:
+        return "xla", f"{length} tokens fill no block of {LANES}"
+    return "flash", "the schedule gives it the fewest cycles"
 
 
 def cached_attention(
@@ -90,21 +133,3 @@ def cached_attention(
 def _say_once(choice: str) -> None:
     """A choice is made each time a program is traced; a log wants it once."""
     logging.getLogger(__name__).info(choice)
-
-
-def check_shapes(query: jax.Array, key: jax.Array, value: jax.Array, same_length: bool = True) -> None:
-    """ValueError, naming both sides, where query, key and value cannot be one attention."""
-    if key.shape != value.shape:
-        raise ValueError(f"key of shape {key.shape}, value of shape {value.shape}: they must be equal")
-    if query.ndim != 4 or key.ndim != 4:
-        raise ValueError(
-            f"query {query.shape}, key {key.shape}: both must be [batch, length, heads, head_dim]"
-        )
-    if (query.shape[0], query.shape[3]) != (key.shape[0], key.shape[3]) or query.shape[2] % key.shape[2]:
-        raise ValueError(
-            f"query {query.shape} and key {key.shape}: batch and head_dim equal, heads a multiple"
-        )
-    if same_length and query.shape[1] != key.shape[1]:
-        raise ValueError(f"query {query.shape} and key {key.shape}: lengths differ")
-    if not query.dtype == key.dtype == value.dtype and same_length:
-        raise ValueError(f"query {query.dtype}, key {key.dtype}, value {value.dtype}: dtypes must be equal")

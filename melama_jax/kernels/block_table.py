@@ -41,8 +41,8 @@ class Cuts:
     long: Cut
 
 
-_ALIKE = Cuts(*[Cut(Blocks(), Blocks())] * 3)
-_SMALL = Cuts(*[Cut(Blocks(512, 256, 256), Blocks(256, 256, 256))] * 3)
+_ALIKE = Cuts(*[Cut(Blocks(resident=32768), Blocks())] * 3)
+_SMALL = Cuts(*[Cut(Blocks(512, 256, 256, resident=4096), Blocks(256, 256, 256, resident=2048))] * 3)
 TABLE: dict[str, Cuts] = {"v4": _SMALL, "v5e": _ALIKE, "v5p": _ALIKE, "v6e": _ALIKE}
 
 

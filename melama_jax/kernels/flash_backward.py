@@ -1,12 +1,14 @@
 """The backward flash attention kernel for TPU: one pass, five products (FlashAttention-2, arXiv:2307.08691, alg. 2).
 
-As in the forward kernel, scores are transposed. Each grid step is one block of queries against all the keys they
-see: its gradient is gathered in VMEM (transposed), and so are the keys' and values' for a whole key-value head, over
-its query blocks and over the query heads that share it.
+Scores are held transposed, [keys, queries]: the log-sum-exp and the share of a query are then rows, which broadcast
+for nothing. Each grid step is one block of queries against all the keys they see: its gradient is gathered in VMEM
+(transposed), and so are the keys' and values' for a whole key-value head, over its query blocks and over the query
+heads that share it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from math import log
 from typing import Any
@@ -16,21 +18,23 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jax.typing import DTypeLike
 
 from melama_jax.kernels.blocks import Blocks
-from melama_jax.kernels.flash_forward import (
-    NN,
-    NT,
-    VMEM_LIMIT,
-    dot,
-    mask_diagonal,
-    mask_segments,
-    transpose_into,
+from melama_jax.kernels.flash_forward import NN, NT, VMEM_LIMIT, dot, in_pieces
+from melama_jax.kernels.flash_masks import (
+    Pattern,
+    Visits,
+    as_column,
+    hide_far,
+    hide_later,
+    hide_others,
+    with_visits,
 )
 
 
 def _kernel(
-    segments: tuple[Any, Any, Any] | None,
+    visits: Visits | None,
     query_ref: Any,
     key_ref: Any,
     value_ref: Any,
@@ -46,72 +50,107 @@ def _kernel(
     d_value_acc_ref: Any,
     *,
     blocks: Blocks,
-    scale: float,
+    pattern: Pattern,
+    groups: int,
 ) -> None:
-    """One block of queries. `segments`: the two tables of blocks.visits, and the ids [1, 1, length]."""
+    """One block of queries; `visits` holds references."""
     row, group, step, steps = pl.program_id(0), pl.program_id(2), pl.program_id(3), pl.num_programs(3)
     base = pl.multiple_of(step * blocks.query, blocks.query)
     pieces = [slice(start, start + blocks.piece) for start in range(0, blocks.query, blocks.piece)]
+    # On the diagonal the last piece sees the whole block: it may write where nothing has been written yet.
+    writes_first = pattern.causal and groups == 1
+
+    def transpose_keys(start: Any, size: int) -> None:
+        key_t_ref[:, pl.ds(start, size)] = key_ref[0, 0, pl.ds(start, size)].T
 
     @pl.when((group == 0) & (step == 0))
     def _() -> None:
-        transpose_into(key_ref, key_t_ref, blocks.key)
-        d_key_acc_ref[...] = jnp.zeros_like(d_key_acc_ref)
-        d_value_acc_ref[...] = jnp.zeros_like(d_value_acc_ref)
+        if not writes_first:
+            d_key_acc_ref[...] = jnp.zeros_like(d_key_acc_ref)
+            d_value_acc_ref[...] = jnp.zeros_like(d_value_acc_ref)
+        if not pattern.causal:
+            for start in range(0, key_t_ref.shape[1], blocks.key):
+                transpose_keys(start, blocks.key)
 
-    def products(piece: slice, keys: Any, mask: Any, diagonal: bool) -> tuple[jax.Array, jax.Array]:
-        """Scores and the probabilities' gradients, [keys, queries]."""
-        product = dot(key_ref[0, 0, keys], query_ref[0, 0, piece], NT)
-        if mask is not None:
-            ids_ref = mask[-1]
-            query_ids = ids_ref[0, :, pl.ds(base + piece.start, blocks.piece)]
-            product = mask_segments(product, ids_ref[0, :, keys], query_ids)
-        product = mask_diagonal(product) if diagonal else product
-        return product, dot(value_ref[0, 0, keys], d_out_ref[0, 0, piece], NT)
+    def products(piece: slice, start: Any, size: int, masked: bool) -> tuple[jax.Array, jax.Array, Any]:
+        """Scores and the probabilities' gradients, [keys, queries], and the soft cap's slope."""
+        keys = pl.ds(start, size)
+        product, slope = dot(key_ref[0, 0, keys], query_ref[0, 0, piece], NT), None
+        if pattern.soft_cap is not None:
+            bent = jnp.tanh(product / pattern.soft_cap)
+            product, slope = pattern.soft_cap * bent, 1 - bent * bent
+        if masked and visits is not None:
+            product = hide_others(
+                product, as_column(visits.key_ids[0, :, keys]), visits.query_ids[0, :, piece]
+            )
+            if pattern.window is not None:
+                ahead = visits.ahead[0] + base + piece.start - start
+                product = hide_far(product, ahead, pattern.window, axis=1)
+        return product, dot(value_ref[0, 0, keys], d_out_ref[0, 0, piece], NT), slope
 
-    def gradients(piece: slice, product: jax.Array, d_weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Probabilities and the scores' gradients, in the operands' type for the products to come."""
+    def add(piece: slice, start: Any, made: Any, new_query: bool, new_keys: bool) -> None:
+        """Probabilities and the scores' gradients, in the operands' type for the three products to come."""
+        product, d_weights, slope = made
+        keys = pl.ds(start, product.shape[0])
         weights = jnp.exp2(product - lse_ref[0, 0, :, piece])
         d_scores = weights * (d_weights - share_ref[0, 0, :, piece])
-        return weights.astype(d_out_ref.dtype), d_scores.astype(query_ref.dtype)
+        d_scores = (d_scores if slope is None else d_scores * slope).astype(query_ref.dtype)
+        _gather(
+            d_value_acc_ref, keys, dot(weights.astype(d_out_ref.dtype), d_out_ref[0, 0, piece], NN), new_keys
+        )
+        _gather(d_key_acc_ref, keys, dot(d_scores, query_ref[0, 0, piece], NN), new_keys)
+        _gather(d_query_t_ref, (slice(None), piece), dot(key_t_ref[:, keys], d_scores, NN), new_query)
 
-    def add(piece: slice, keys: Any, weights: jax.Array, d_scores: jax.Array, fresh: bool) -> None:
-        d_value_acc_ref[keys] += dot(weights, d_out_ref[0, 0, piece], NN)
-        d_key_acc_ref[keys] += dot(d_scores, query_ref[0, 0, piece], NN)
-        d_query = dot(key_t_ref[:, keys], d_scores, NN)
-        d_query_t_ref[:, piece] = d_query if fresh else d_query_t_ref[:, piece] + d_query
+    def visit(masked: bool) -> Callable[[jax.Array, None], None]:
+        def body(block: jax.Array, _: None) -> None:
+            start = pl.multiple_of(block * blocks.key, blocks.key)
+            in_pieces(
+                pieces,
+                blocks.ahead,
+                lambda piece: products(piece, start, blocks.key, masked),
+                lambda piece, made: add(piece, start, made, new_query=False, new_keys=False),
+            )
 
-    coming = products(pieces[0], pl.ds(base, pieces[0].stop), segments, True)
-    for piece, after in zip(pieces, [*pieces[1:], None], strict=True):
-        present = coming
-        if after is not None:
-            coming = products(after, pl.ds(base, after.stop), segments, True)
-        add(piece, pl.ds(base, piece.stop), *gradients(piece, *present), fresh=True)
+        return body
 
-    def body(block: jax.Array, _: None, mask: Any) -> None:
-        keys = pl.ds(pl.multiple_of(block * blocks.key, blocks.key), blocks.key)
-        coming = products(pieces[0], keys, mask, False)
-        for piece, after in zip(pieces, [*pieces[1:], None], strict=True):
-            present = coming
-            if after is not None:
-                coming = products(after, keys, mask, False)
-            add(piece, keys, *gradients(piece, *present), fresh=False)
+    def on_diagonal(piece: slice) -> tuple[jax.Array, jax.Array, Any]:
+        product, d_weights, slope = products(piece, base, piece.stop, masked=True)
+        return hide_later(product, axis=1), d_weights, slope
 
-    end = step * (blocks.query // blocks.key)
+    if pattern.causal:
+        transpose_keys(base, blocks.query)
+        in_pieces(
+            pieces[::-1],
+            blocks.ahead,
+            on_diagonal,
+            lambda piece, made: add(
+                piece, base, made, new_query=True, new_keys=writes_first and piece == pieces[-1]
+            ),
+        )
+        end = step * (blocks.query // blocks.key)
+    else:
+        d_query_t_ref[...] = jnp.zeros_like(d_query_t_ref)
+        end = key_ref.shape[2] // blocks.key
     whole = 0
-    if segments is not None:
-        first, whole = (table[row * steps + step] for table in segments[:2])
-        lax.fori_loop(first, whole, partial(body, mask=segments), None)
-    lax.fori_loop(whole, end, partial(body, mask=None), None)
+    if visits is not None:
+        first, whole = (table[row * steps + step] for table in visits[:2])
+        lax.fori_loop(first, whole, visit(masked=True), None)
+    lax.fori_loop(whole, end, visit(masked=False), None)
 
+    scale = query_ref.shape[3] ** -0.5
     for piece in pieces:
-        d_query_ref[0, 0, piece] = (d_query_t_ref[:, piece] * scale).T.astype(d_query_ref.dtype)
+        d_query_ref[0, 0, piece] = (d_query_t_ref[:, piece] * scale).astype(d_query_ref.dtype).T
 
-    @pl.when((group == pl.num_programs(2) - 1) & (step == steps - 1))
+    @pl.when((group == groups - 1) & (step == steps - 1))
     def _() -> None:
         # The queries were scaled by log2(e) beside 1 / sqrt(head_dim); the gradient knows only the latter.
         d_key_ref[0, 0] = (d_key_acc_ref[...] * log(2)).astype(d_key_ref.dtype)
         d_value_ref[0, 0] = d_value_acc_ref[...].astype(d_value_ref.dtype)
+
+
+def _gather(ref: Any, place: Any, found: jax.Array, new: bool) -> None:
+    """Adds to what is there, or replaces it."""
+    ref[place] = found if new else ref[place] + found
 
 
 def backward(
@@ -121,65 +160,60 @@ def backward(
     d_out: jax.Array,
     lse: jax.Array,
     share: jax.Array,
-    segments: tuple[jax.Array, jax.Array, jax.Array] | None,
+    visits: Visits | None,
+    pattern: Pattern,
     blocks: Blocks,
     interpret: bool,
+    dtype: DTypeLike | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Gradients of flash_forward.forward with respect to the unscaled query, key and value.
 
     Args:
-        query: [batch, heads, length, head_dim], scaled as there.
-        key: [batch, kv_heads, length, head_dim].
+        query: [batch, heads, queries, head_dim], scaled as there.
+        key: [batch, kv_heads, keys, head_dim].
         value: as key.
         d_out: the output's gradient, as query.
-        lse: float32 [batch, heads, 1, length], as the forward pass gave it.
-        share: float32 [batch, heads, 1, length], sum over head_dim of out * d_out.
-        segments: as there.
+        lse: float32 [batch, heads, 1, queries], as the forward pass gave it, but large where a query sees nothing.
+        share: float32 [batch, heads, 1, queries], sum over head_dim of out * d_out.
+        visits: as there.
+        pattern: as there.
         blocks: as there.
         interpret: as there.
+        dtype: of the gradients; None: as query, key and value.
 
     Returns:
-        The three gradients, shaped and typed as query, key and value.
+        The three gradients, shaped as query, key and value.
     """
     batch, heads, length, head_dim = query.shape
-    kv_heads = key.shape[1]
+    kv_heads, keys = key.shape[1:3]
     groups = heads // kv_heads
-    queries = pl.BlockSpec((1, 1, blocks.query, head_dim), lambda b, k, g, i, *_: (b, k * groups + g, i, 0))
     rows = pl.BlockSpec((1, 1, 1, blocks.query), lambda b, k, g, i, *_: (b, k * groups + g, 0, i))
-    keys = pl.BlockSpec((1, 1, length, head_dim), lambda b, k, g, i, *_: (b, k, 0, 0))
-    ids = pl.BlockSpec((1, 1, length), lambda b, k, g, i, *_: (b, 0, 0))
+    queries = pl.BlockSpec((1, 1, blocks.query, head_dim), lambda b, k, g, i, *_: (b, k * groups + g, i, 0))
+    resident = pl.BlockSpec((1, 1, keys, head_dim), lambda b, k, g, i, *_: (b, k, 0, 0))
     scratch: list[Any] = [
-        pltpu.VMEM((head_dim, length), key.dtype),
+        pltpu.VMEM((head_dim, keys), key.dtype),
         pltpu.VMEM((head_dim, blocks.query), jnp.float32),
-        pltpu.VMEM((length, head_dim), jnp.float32),
-        pltpu.VMEM((length, head_dim), jnp.float32),
+        pltpu.VMEM((keys, head_dim), jnp.float32),
+        pltpu.VMEM((keys, head_dim), jnp.float32),
     ]
-    in_specs: list[Any] = [queries, keys, keys, queries, rows, rows]
-    operands: tuple[jax.Array, ...] = (query, key, value, d_out, lse, share)
-    tables: list[jax.Array] = []
-    if segments is not None:
-        *tables, segment_ids = segments
-        in_specs, operands = [ids, *in_specs], (segment_ids, *operands)
-
-    def kernel(*refs: Any) -> None:
-        given, refs = (refs[:3], refs[3:]) if tables else (None, refs)
-        _kernel(given, *refs, blocks=blocks, scale=head_dim**-0.5)
-
+    operands = (query, key, value, d_out, lse, share)
+    kernel = partial(_kernel, blocks=blocks, pattern=pattern, groups=groups)
+    tables, ids, id_specs, kernel = with_visits(visits, kernel, len(operands), blocks.query)
     d_query, d_key, d_value = pl.pallas_call(
         kernel,
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=len(tables),
             grid=(batch, kv_heads, groups, length // blocks.query),
-            in_specs=in_specs,
-            out_specs=[queries, keys, keys],
+            in_specs=[queries, resident, resident, queries, rows, rows, *id_specs],
+            out_specs=[queries, resident, resident],
             scratch_shapes=scratch,
         ),
-        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (query, key, value)],
+        out_shape=[jax.ShapeDtypeStruct(x.shape, dtype or x.dtype) for x in (query, key, value)],
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary", "arbitrary"),
             vmem_limit_bytes=VMEM_LIMIT,
         ),
         interpret=interpret,
         name="flash_backward",
-    )(*tables, *operands)
+    )(*tables, *operands, *ids)
     return d_query, d_key, d_value

@@ -1,11 +1,13 @@
 """The forward flash attention kernel for TPU (method: Dao et al., FlashAttention-2, arXiv:2307.08691).
 
-Scores are held transposed, [keys, queries]: what belongs to a query (maximum, sum, log-sum-exp) is then a row,
-which broadcasts along sublanes for nothing, and the second product fills a matrix unit wider than head_dim.
+A grid step is one block of queries against all the keys they see, which lie in VMEM. The diagonal comes first: its
+softmax needs no correction of earlier sums. What belongs to a query fills its whole row of lanes, so that it meets the
+scores without a broadcast.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +16,20 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jax.typing import DTypeLike
 
 from melama_jax.kernels.blocks import LANES, Blocks
+from melama_jax.kernels.flash_masks import (
+    Pattern,
+    Visits,
+    as_column,
+    as_row,
+    hide_far,
+    hide_later,
+    hide_others,
+    spread,
+    with_visits,
+)
 from melama_jax.kernels.reference import MASKED
 
 VMEM_LIMIT = 60 * 2**20  # bytes; a head's keys and values stay there whole
@@ -29,162 +43,182 @@ def dot(a: jax.Array, b: jax.Array, dims: Any) -> jax.Array:
     return lax.dot_general(a, b, dims, precision=precision, preferred_element_type=jnp.float32)
 
 
-def mask_diagonal(scores: jax.Array) -> jax.Array:
-    """Scores [keys, queries], the last keys being the queries themselves: hides keys after their query."""
-    keys, queries = scores.shape
-    key = lax.broadcasted_iota(jnp.int32, (queries, queries), 0)
-    query = lax.broadcasted_iota(jnp.int32, (queries, queries), 1)
-    square = jnp.where(key <= query, scores[keys - queries :], MASKED)
-    return square if keys == queries else jnp.concatenate([scores[: keys - queries], square])
-
-
-def mask_segments(scores: jax.Array, key_ids: jax.Array, query_ids: jax.Array) -> jax.Array:
-    """Scores [keys, queries], key_ids [1, keys], query_ids [1, queries]: hides keys of other segments."""
-    keys, queries = scores.shape
-    column = jnp.broadcast_to(key_ids, (LANES, keys)).T
-    return jnp.where(jnp.concatenate([column] * (queries // LANES), axis=1) == query_ids, scores, MASKED)
-
-
-def transpose_into(source_ref: Any, target_ref: Any, size: int) -> None:
-    """[1, 1, length, head_dim] into [head_dim, length], `size` rows at a time."""
-    for start in range(0, target_ref.shape[1], size):
-        target_ref[:, start : start + size] = source_ref[0, 0, start : start + size].T
+def in_pieces(
+    pieces: Sequence[slice], ahead: int, make: Callable[[slice], Any], use: Callable[[slice, Any], None]
+) -> None:
+    """use(piece, make(piece)) for each; so many are made before they are used."""
+    coming = [make(piece) for piece in pieces[:ahead]]
+    for number, piece in enumerate(pieces):
+        coming += [make(after) for after in pieces[number + ahead : number + ahead + 1]]
+        use(piece, coming.pop(0))
 
 
 def _kernel(
-    segments: tuple[Any, Any, Any] | None,
+    visits: Visits | None,
     query_ref: Any,
     key_ref: Any,
     value_ref: Any,
     out_ref: Any,
     lse_ref: Any,
-    value_t_ref: Any,
     acc_ref: Any,
     max_ref: Any,
     sum_ref: Any,
+    ids_ref: Any = None,
     *,
     blocks: Blocks,
+    pattern: Pattern,
 ) -> None:
-    """One block of queries. `segments`: the two tables of blocks.visits, and the ids [1, 1, length]."""
+    """One block of queries; `visits` holds references. Statistics of a query fill its row of lanes."""
     row, step, steps = pl.program_id(0), pl.program_id(3), pl.num_programs(3)
     base = pl.multiple_of(step * blocks.query, blocks.query)
     pieces = [slice(start, start + blocks.piece) for start in range(0, blocks.query, blocks.piece)]
 
-    @pl.when(step == 0)
-    def _() -> None:
-        transpose_into(value_ref, value_t_ref, blocks.key)
+    if visits is not None:
+        for piece in pieces:
+            ids_ref[piece] = as_column(visits.query_ids[0, :, piece])
 
-    def scores(piece: slice, keys: Any, mask: Any) -> jax.Array:
-        product = dot(key_ref[0, 0, keys], query_ref[0, 0, piece], NT)
-        if mask is not None:
-            ids_ref = mask[-1]
-            query_ids = ids_ref[0, :, pl.ds(base + piece.start, blocks.piece)]
-            product = mask_segments(product, ids_ref[0, :, keys], query_ids)
+    def scores(piece: slice, start: Any, size: int, masked: bool) -> jax.Array:
+        keys = pl.ds(start, size)
+        product = dot(query_ref[0, 0, piece], key_ref[0, 0, keys], NT)
+        if pattern.soft_cap is not None:
+            product = pattern.soft_cap * jnp.tanh(product / pattern.soft_cap)
+        if masked and visits is not None:
+            product = hide_others(product, ids_ref[piece], visits.key_ids[0, :, keys])
+            if pattern.window is not None:
+                ahead = visits.ahead[0] + base + piece.start - start
+                product = hide_far(product, ahead, pattern.window, axis=0)
         return product
 
-    def diagonal(piece: slice) -> jax.Array:
-        return mask_diagonal(scores(piece, pl.ds(base, piece.stop), segments))
+    def begin(piece: slice, present: jax.Array) -> None:
+        """The diagonal: what came before needs no correction."""
+        maximum = jnp.broadcast_to(_row_maximum(present), (blocks.piece, LANES))
+        weights = jnp.exp2(present - spread(maximum, present.shape[1]))
+        max_ref[piece] = maximum
+        sum_ref[piece] = _over_lanes(weights, jnp.add)
+        acc_ref[piece] = weigh(weights, base)
 
-    # The diagonal first: its softmax needs no correction of earlier sums.
-    # The next piece's scores are asked for before this one's softmax, so that the matrix units have work.
-    coming = diagonal(pieces[0])
-    for piece, after in zip(pieces, [*pieces[1:], None], strict=True):
-        present = coming
-        if after is not None:
-            coming = diagonal(after)
-        maximum = present.max(axis=0, keepdims=True)
-        weights = jnp.exp2(present - maximum)
-        max_ref[:, piece] = maximum
-        sum_ref[:, piece] = weights.sum(axis=0, keepdims=True)
-        values = value_t_ref[:, pl.ds(base, piece.stop)]
-        acc_ref[:, piece] = dot(values, weights.astype(values.dtype), NN)
+    def add(piece: slice, start: Any, present: jax.Array) -> None:
+        before = max_ref[piece]
+        maximum = jnp.maximum(before, _row_maximum(present))
+        weights = jnp.exp2(present - spread(maximum, present.shape[1]))
+        shrink = jnp.exp2(before - maximum)
+        max_ref[piece] = maximum
+        # Every lane gathers the keys that fall on it; they are summed at the end.
+        sum_ref[piece] = shrink * sum_ref[piece] + _over_lanes(weights, jnp.add)
+        acc_ref[piece] = spread(shrink, acc_ref.shape[1]) * acc_ref[piece] + weigh(weights, start)
 
-    def body(block: jax.Array, _: None, mask: Any) -> None:
-        keys = pl.ds(pl.multiple_of(block * blocks.key, blocks.key), blocks.key)
-        values = value_t_ref[:, keys]
-        coming = scores(pieces[0], keys, mask)
-        for piece, after in zip(pieces, [*pieces[1:], None], strict=True):
-            present = coming
-            if after is not None:
-                coming = scores(after, keys, mask)
-            before = max_ref[:, piece]
-            maximum = jnp.maximum(before, present.max(axis=0, keepdims=True))
-            weights = jnp.exp2(present - maximum)
-            shrink = jnp.exp2(before - maximum)
-            max_ref[:, piece] = maximum
-            sum_ref[:, piece] = shrink * sum_ref[:, piece] + weights.sum(axis=0, keepdims=True)
-            acc_ref[:, piece] = shrink * acc_ref[:, piece] + dot(values, weights.astype(values.dtype), NN)
+    def weigh(weights: jax.Array, start: Any) -> jax.Array:
+        values = value_ref[0, 0, pl.ds(start, weights.shape[1])]
+        return dot(weights.astype(values.dtype), values, NN)
 
-    end = step * (blocks.query // blocks.key)
+    def visit(masked: bool) -> Callable[[jax.Array, None], None]:
+        def body(block: jax.Array, _: None) -> None:
+            start = pl.multiple_of(block * blocks.key, blocks.key)
+            in_pieces(
+                pieces,
+                blocks.ahead,
+                lambda piece: scores(piece, start, blocks.key, masked),
+                lambda piece, present: add(piece, start, present),
+            )
+
+        return body
+
+    if pattern.causal:
+        in_pieces(
+            pieces,
+            blocks.ahead,
+            lambda piece: hide_later(scores(piece, base, piece.stop, masked=True), axis=0),
+            begin,
+        )
+        end = step * (blocks.query // blocks.key)
+    else:
+        max_ref[...] = jnp.full_like(max_ref, MASKED)
+        sum_ref[...] = jnp.zeros_like(sum_ref)
+        acc_ref[...] = jnp.zeros_like(acc_ref)
+        end = key_ref.shape[2] // blocks.key
     whole = 0
-    if segments is not None:
-        first, whole = (table[row * steps + step] for table in segments[:2])
-        lax.fori_loop(first, whole, partial(body, mask=segments), None)
-    lax.fori_loop(whole, end, partial(body, mask=None), None)
+    if visits is not None:
+        first, whole = (table[row * steps + step] for table in visits[:2])
+        lax.fori_loop(first, whole, visit(masked=True), None)
+    lax.fori_loop(whole, end, visit(masked=False), None)
 
     for piece in pieces:
-        total = sum_ref[:, piece]
-        out_ref[0, 0, piece] = (acc_ref[:, piece] / total).T.astype(out_ref.dtype)
-        lse_ref[0, 0, :, piece] = max_ref[:, piece] + jnp.log2(total)
+        maximum, acc = max_ref[piece], acc_ref[piece]
+        total = jnp.broadcast_to(sum_ref[piece].sum(axis=1, keepdims=True), maximum.shape)
+        inverse, lse = pl.reciprocal(total, full_range=False), as_row(maximum) + jnp.log2(as_row(total))
+        if pattern.blind:
+            inverse = jnp.where(maximum > MASKED / 2, inverse, 0.0)
+            lse = jnp.where(as_row(maximum) > MASKED / 2, lse, MASKED)
+        out_ref[0, 0, piece] = (acc * spread(inverse, acc.shape[1])).astype(out_ref.dtype)
+        lse_ref[0, 0, :, piece] = lse
+
+
+def _row_maximum(x: jax.Array) -> jax.Array:
+    """[rows, 1]."""
+    return _over_lanes(x, jnp.maximum).max(axis=1, keepdims=True)
+
+
+def _over_lanes(x: jax.Array, join: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    """[rows, columns] joined into [rows, LANES], as a tree."""
+    parts = [x[:, start : start + LANES] for start in range(0, x.shape[1], LANES)]
+    while len(parts) > 1:
+        parts = [join(*pair) for pair in zip(parts[::2], parts[1::2], strict=False)] + parts[
+            len(parts) & ~1 :
+        ]
+    return parts[0]
 
 
 def forward(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    segments: tuple[jax.Array, jax.Array, jax.Array] | None,
+    visits: Visits | None,
+    pattern: Pattern,
     blocks: Blocks,
     interpret: bool,
+    dtype: DTypeLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Causal attention of queries already scaled by log2(e) / sqrt(head_dim).
+    """Attention of queries already scaled by log2(e) / sqrt(head_dim); a soft cap is scaled by log2(e) too.
 
     Args:
-        query: [batch, heads, length, head_dim], length a multiple of blocks.query.
-        key: [batch, kv_heads, length, head_dim].
+        query: [batch, heads, queries, head_dim], queries a multiple of blocks.query.
+        key: [batch, kv_heads, keys, head_dim], keys a multiple of blocks.key; of blocks.query where causal.
         value: as key.
-        segments: None, or blocks.visits' two tables and the segment ids int32 [batch, 1, length].
+        visits: None where there are neither segments nor a window.
+        pattern: what a query may see.
         blocks: how the sequence is cut.
         interpret: run on any platform.
+        dtype: of the output; None: query's.
 
     Returns:
-        out [batch, heads, length, head_dim] in query's dtype, and the base-2 log-sum-exp of each query's scaled
-        scores, float32 [batch, heads, 1, length].
+        out [batch, heads, queries, head_dim], and the base-2 log-sum-exp of each query's scores,
+        float32 [batch, heads, 1, queries]; 0 and MASKED where a query sees nothing.
     """
     batch, heads, length, head_dim = query.shape
-    kv_heads = key.shape[1]
+    kv_heads, keys = key.shape[1:3]
     groups = heads // kv_heads
-    queries = pl.BlockSpec((1, 1, blocks.query, head_dim), lambda b, k, g, i, *_: (b, k * groups + g, i, 0))
     rows = pl.BlockSpec((1, 1, 1, blocks.query), lambda b, k, g, i, *_: (b, k * groups + g, 0, i))
-    keys = pl.BlockSpec((1, 1, length, head_dim), lambda b, k, g, i, *_: (b, k, 0, 0))
-    ids = pl.BlockSpec((1, 1, length), lambda b, k, g, i, *_: (b, 0, 0))
+    queries = pl.BlockSpec((1, 1, blocks.query, head_dim), lambda b, k, g, i, *_: (b, k * groups + g, i, 0))
+    resident = pl.BlockSpec((1, 1, keys, head_dim), lambda b, k, g, i, *_: (b, k, 0, 0))
     scratch: list[Any] = [
-        pltpu.VMEM((head_dim, length), value.dtype),
-        pltpu.VMEM((head_dim, blocks.query), jnp.float32),
-        pltpu.VMEM((1, blocks.query), jnp.float32),
-        pltpu.VMEM((1, blocks.query), jnp.float32),
+        pltpu.VMEM((blocks.query, width), jnp.float32) for width in (head_dim, LANES, LANES)
     ]
-    in_specs: list[Any] = [queries, keys, keys]
-    operands: tuple[jax.Array, ...] = (query, key, value)
-    tables: list[jax.Array] = []
-    if segments is not None:
-        *tables, segment_ids = segments
-        in_specs, operands = [ids, *in_specs], (segment_ids, *operands)
-
-    def kernel(*refs: Any) -> None:
-        given, refs = (refs[:3], refs[3:]) if tables else (None, refs)
-        _kernel(given, *refs, blocks=blocks)
-
+    if visits is not None:
+        scratch.append(pltpu.VMEM((blocks.query, LANES), jnp.int32))
+    operands = (query, key, value)
+    kernel = partial(_kernel, blocks=blocks, pattern=pattern)
+    tables, ids, id_specs, kernel = with_visits(visits, kernel, len(operands), blocks.query)
     out, lse = pl.pallas_call(
         kernel,
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=len(tables),
             grid=(batch, kv_heads, groups, length // blocks.query),
-            in_specs=in_specs,
+            in_specs=[queries, resident, resident, *id_specs],
             out_specs=[queries, rows],
             scratch_shapes=scratch,
         ),
         out_shape=[
-            jax.ShapeDtypeStruct(query.shape, query.dtype),
+            jax.ShapeDtypeStruct(query.shape, dtype or query.dtype),
             jax.ShapeDtypeStruct((batch, heads, 1, length), jnp.float32),
         ],
         compiler_params=pltpu.CompilerParams(
@@ -193,5 +227,5 @@ def forward(
         ),
         interpret=interpret,
         name="flash_forward",
-    )(*tables, *operands)
+    )(*tables, *operands, *ids)
     return out, lse

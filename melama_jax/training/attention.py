@@ -10,8 +10,9 @@ import jax
 from jax.sharding import Mesh
 
 from melama_jax.errors import InputError
-from melama_jax.kernels.attention import attention
-from melama_jax.kernels.parts import PLAIN
+from melama_jax.kernels.attention import KERNELS, attention
+from melama_jax.kernels.block_table import chip_of
+from melama_jax.kernels.platform_parts import platform_parts
 from melama_jax.kernels.ring import ring_attention
 from melama_jax.kernels.zigzag import from_zigzag, to_zigzag
 from melama_jax.models.config import LlamaConfig
@@ -21,8 +22,8 @@ from melama_jax.partitioning.rules import RULES
 SEQUENCE = "sequence"
 
 
-def bind_attention(mesh: Mesh, config: LlamaConfig) -> Attention:
-    """The attention a model on this mesh should use.
+def bind_attention(mesh: Mesh, config: LlamaConfig, kernel: str = "auto") -> Attention:
+    """The attention a model on this mesh should use; `kernel` is one of kernels.attention.KERNELS.
 
     A Pallas kernel cannot be partitioned by the compiler, so rows and heads are mapped by hand. Where the sequence
     is split, keys and values go round a ring, and the model works in the zigzag order.
@@ -36,11 +37,17 @@ def bind_attention(mesh: Mesh, config: LlamaConfig) -> Attention:
             f"tensor={mesh.shape['tensor']}",
             f"a divisor of the model's {config.num_kv_heads} kv heads",
         )
+    if kernel not in KERNELS or (kernel == "splash" and mesh.shape[SEQUENCE] > 1):
+        raise InputError(
+            "Run.attention", kernel, f"one of {', '.join(KERNELS)}; no splash where the sequence is split"
+        )
+    chip = chip_of(mesh.devices.flat[0].device_kind)
+    attend = functools.partial(attention, kernel=kernel, chip=chip)
     if mesh.size == 1:
-        return attention
+        return attend
     if mesh.shape[SEQUENCE] == 1:
-        return _mapped(attention, mesh)
-    ring = functools.partial(ring_attention, axis_name=SEQUENCE, parts=PLAIN)
+        return _mapped(attend, mesh)
+    ring = functools.partial(ring_attention, axis_name=SEQUENCE, parts=platform_parts(kernel, chip))
     enter, leave = (_reordering(change, mesh) for change in (to_zigzag, from_zigzag))
     return Reordered(_mapped(ring, mesh), enter, leave)
 

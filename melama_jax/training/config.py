@@ -57,6 +57,7 @@ class Run:
         dtype: what products are computed in.
         param_dtype: what trained weights are held in.
         frozen_dtype: what frozen weights are held in when only adapters train.
+        attention: one of kernels.attention.KERNELS: what a TPU computes attention with.
         remat: a name of models.remat.POLICIES: what the backward pass keeps of each layer.
         offload: activations of that policy that wait in host memory instead.
         rates: domain -> rate of the mixture; None takes the data's own.
@@ -82,6 +83,7 @@ class Run:
     dtype: str = "bfloat16"
     param_dtype: str = "float32"
     frozen_dtype: str = "bfloat16"
+    attention: str = "auto"
     remat: str = "none"
     offload: tuple[str, ...] = ()
     rates: dict[str, float] | None = None

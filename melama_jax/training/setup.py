@@ -64,7 +64,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
     model = Llama(
         config,
         run.lora,
-        attention=bind_attention(mesh, config),
+        attention=bind_attention(mesh, config, run.attention),
         cached_attention=bind_cached_attention(mesh),
         dtype=jnp.dtype(run.dtype),
         param_dtype=jnp.dtype(run.param_dtype),

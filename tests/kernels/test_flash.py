@@ -20,8 +20,8 @@ SMALL = Blocks(query=256, piece=128, key=128)
 NAMES = ("out", "query", "key", "value")
 
 
-def flash(query, key, value, segment_ids=None, blocks=SMALL):
-    return flash_attention(query, key, value, segment_ids, blocks=blocks, interpret=True)
+def flash(query, key, value, segment_ids=None, blocks=SMALL, **pattern):
+    return flash_attention(query, key, value, segment_ids, blocks=blocks, interpret=True, **pattern)
 
 
 def make(seed, batch, length, kv_heads, groups, head_dim, size=1.0):
@@ -45,9 +45,9 @@ def with_gradients(attend, query, key, value, d_out):
     }
 
 
-def truth(query, key, value, d_out, segment_ids=None):
+def truth(query, key, value, d_out, segment_ids=None, **pattern):
     def attend(*operands):
-        return reference.causal_attention(*operands, segment_ids)
+        return reference.causal_attention(*operands, segment_ids, **pattern)
 
     with jax.default_matmul_precision("highest"):
         return with_gradients(attend, *(x.astype(jnp.float32) for x in (query, key, value, d_out)))
@@ -61,7 +61,15 @@ def cases(draw):
     seed = draw(st.integers(0, 2**32 - 1))
     size = draw(st.sampled_from([1.0, 30.0]))
     kind = draw(st.sampled_from(["one", "packed", "padded", "in any order"]))
-    blocks = draw(st.sampled_from([SMALL, Blocks(128, 128, 128), Blocks(256, 128, 256)]))
+    shapes = [
+        SMALL,
+        Blocks(128, 128, 128, ahead=2),
+        Blocks(256, 128, 256),
+        Blocks(128, 128, 128, resident=128),
+    ]
+    blocks = draw(st.sampled_from(shapes))
+    window = draw(st.sampled_from([None, None, 1, 100, 150]))
+    soft_cap = draw(st.sampled_from([None, None, 2.0]))
     rng = np.random.default_rng(seed)
     segments = rng.integers(0, 4, (batch, length))
     if kind != "in any order":
@@ -69,16 +77,17 @@ def cases(draw):
     if kind == "padded":
         segments[:, length // 2 :] = 0
     ids = None if kind == "one" else jnp.asarray(segments, jnp.int32)
-    return make(seed, batch, length, kv_heads, groups, head_dim, size), ids, blocks, size
+    operands = make(seed, batch, length, kv_heads, groups, head_dim, size)
+    return operands, ids, blocks, size, {"window": window, "soft_cap": soft_cap}
 
 
-@settings(max_examples=7, deadline=None, phases=(Phase.explicit, Phase.generate))  # arrays shrink slowly
+@settings(max_examples=12, deadline=None, phases=(Phase.explicit, Phase.generate))  # arrays shrink slowly
 @given(cases())
 def test_output_and_gradients_equal_plain_attention(case):
-    operands, segments, blocks, size = case
+    operands, segments, blocks, size, pattern = case
     tolerance = 2e-5 * size  # a score's rounding error grows with the score
-    expected = truth(*operands, segments)
-    found = with_gradients(lambda *x: flash(*x, segments, blocks), *operands)
+    expected = truth(*operands, segments, **pattern)
+    found = with_gradients(lambda *x: flash(*x, segments, blocks, **pattern), *operands)
     for name in NAMES:
         scale = max(1.0, np.abs(expected[name]).max())
         np.testing.assert_allclose(found[name] / scale, expected[name] / scale, atol=tolerance, err_msg=name)
@@ -133,7 +142,7 @@ def test_under_scan_and_vmap():
 def test_blocks_below_the_diagonal_are_visited_only_where_they_share_a_segment():
     blocks = Blocks(256, 128, 128)
     ids = np.repeat([1, 2, 3, 3, 3, 3, 3, 3], [200, 100, 212, 0, 0, 0, 512, 0])[None]
-    first, whole = visits(jnp.asarray(ids), blocks)
+    first, whole = visits(jnp.asarray(ids), jnp.asarray(ids), blocks)
     # Query blocks are [1 1], [2 3], [3 3] and [3 3] (in halves); the second sees keys 128-255 alone, for segment 2.
     np.testing.assert_array_equal(first, [0, 1, 2, 2])
     np.testing.assert_array_equal(whole, [0, 2, 3, 3])

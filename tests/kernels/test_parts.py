@@ -10,11 +10,14 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from melama_jax.kernels.blocks import Blocks
+from melama_jax.kernels.flash_parts import flash_parts
 from melama_jax.kernels.parts import PLAIN, merge
 from melama_jax.kernels.reference import MASKED
 
 # Each way to compute parts, with how many random cases it can afford.
-IMPLEMENTATIONS = {"plain": (PLAIN, 10)}
+SMALL = Blocks(query=128, piece=128, key=128)
+IMPLEMENTATIONS = {"plain": (PLAIN, 10), "flash": (flash_parts(SMALL, SMALL, interpret=True), 4)}
 every_implementation = pytest.mark.parametrize(
     ("parts", "examples"), IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS
 )

@@ -1,0 +1,258 @@
+"""Some queries against some keys on the TPU kernels: shapes padded to blocks, keys in chunks that fit VMEM.
+
+What leaves here is as kernels/parts.py defines it: natural log-sum-exps, gradients in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from math import e as EULER
+from math import log, log2
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from melama_jax.kernels import flash_backward, flash_forward
+from melama_jax.kernels.blocks import Blocks, round_up
+from melama_jax.kernels.flash_masks import Pattern, Visits, make_visits
+from melama_jax.kernels.parts import Parts, Result, merge
+from melama_jax.kernels.reference import MASKED
+
+NOBODY = np.iinfo(np.int32).min  # the segment of padding after the last key
+
+
+def flash_parts(blocks: Blocks, backward_blocks: Blocks, interpret: bool = False) -> Parts:
+    """The TPU kernels as ring attention wants them; arguments as flash.flash_attention has them."""
+
+    def forward_part(
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        query_ids: jax.Array | None,
+        key_ids: jax.Array | None,
+        causal: bool,
+    ) -> Result:
+        pattern = Pattern(causal)
+        return forward(query, key, value, query_ids, key_ids, pattern, blocks, interpret, jnp.float32)
+
+    def backward_part(
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        query_ids: jax.Array | None,
+        key_ids: jax.Array | None,
+        causal: bool,
+        d_out: jax.Array,
+        lse: jax.Array,
+        share: jax.Array,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        given = (query, key, value, query_ids, key_ids, d_out, lse, share)
+        return backward(*given, Pattern(causal), backward_blocks, interpret, jnp.float32)
+
+    return Parts(forward_part, backward_part)
+
+
+def forward(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    query_ids: jax.Array | None,
+    key_ids: jax.Array | None,
+    pattern: Pattern,
+    blocks: Blocks,
+    interpret: bool,
+    dtype: jnp.dtype | type,
+) -> Result:
+    """As Parts.forward, the output in `dtype` where it is made at once, else in float32."""
+    one = partial(_forward_once, pattern=pattern, blocks=blocks, interpret=interpret, dtype=dtype)
+    if _at_once(query, key, pattern, blocks):
+        return one(query, key, value, query_ids, key_ids)
+    batch, queries, heads, _ = query.shape
+    out, lse = jnp.zeros(query.shape, jnp.float32), jnp.full((batch, heads, queries), MASKED, jnp.float32)
+    for seen_by, keys, chunk in _chunks(query, key, pattern, blocks):
+        ids = (
+            (None, None)
+            if query_ids is None or key_ids is None
+            else (query_ids[:, seen_by], key_ids[:, keys])
+        )
+        found = one(
+            query[:, seen_by], key[:, keys], value[:, keys], *ids,
+            pattern=chunk, ahead=seen_by.start - keys.start, dtype=jnp.float32,
+        )  # fmt: skip
+        more, longer = merge((out[:, seen_by], lse[:, :, seen_by]), found)
+        out, lse = out.at[:, seen_by].set(more), lse.at[:, :, seen_by].set(longer)
+    return out, lse
+
+
+def backward(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    query_ids: jax.Array | None,
+    key_ids: jax.Array | None,
+    d_out: jax.Array,
+    lse: jax.Array,
+    share: jax.Array,
+    pattern: Pattern,
+    blocks: Blocks,
+    interpret: bool,
+    dtype: jnp.dtype | type,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """As Parts.backward, the gradients in `dtype` where they are made at once, else in float32."""
+    one = partial(_backward_once, pattern=pattern, blocks=blocks, interpret=interpret, dtype=dtype)
+    if _at_once(query, key, pattern, blocks):
+        return one(query, key, value, query_ids, key_ids, d_out, lse, share)
+    d_query, d_key, d_value = (jnp.zeros(x.shape, jnp.float32) for x in (query, key, value))
+    for seen_by, keys, chunk in _chunks(query, key, pattern, blocks):
+        ids = (
+            (None, None)
+            if query_ids is None or key_ids is None
+            else (query_ids[:, seen_by], key_ids[:, keys])
+        )
+        more = one(
+            query[:, seen_by], key[:, keys], value[:, keys], *ids,
+            d_out[:, seen_by], lse[:, :, seen_by], share[:, :, seen_by],
+            pattern=chunk, ahead=seen_by.start - keys.start, dtype=jnp.float32,
+        )  # fmt: skip
+        d_query = d_query.at[:, seen_by].add(more[0])
+        d_key, d_value = d_key.at[:, keys].add(more[1]), d_value.at[:, keys].add(more[2])
+    return d_query, d_key, d_value
+
+
+def _at_once(query: jax.Array, key: jax.Array, pattern: Pattern, blocks: Blocks) -> bool:
+    """Whether one kernel call does it."""
+    fits = key.shape[1] <= blocks.at_once(key.shape[3], key.dtype)
+    return fits and (not pattern.causal or key.shape[1] == query.shape[1])
+
+
+def _chunks(
+    query: jax.Array, key: jax.Array, pattern: Pattern, blocks: Blocks
+) -> Iterator[tuple[slice, slice, Pattern]]:
+    """Chunks of keys, each with queries that see it: those of its own places causally, later ones in full."""
+    queries, keys, size = query.shape[1], key.shape[1], blocks.at_once(key.shape[3], key.dtype)
+    whole = replace(pattern, causal=False)
+    for start in range(0, keys, size):
+        stop = min(start + size, keys)
+        if not pattern.causal:
+            yield slice(0, queries), slice(start, stop), whole
+            continue
+        yield slice(start, stop), slice(start, stop), pattern
+        last = queries if pattern.window is None else min(queries, stop - 1 + pattern.window)
+        if stop < last:
+            yield slice(stop, last), slice(start, stop), whole
+
+
+def _forward_once(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    query_ids: jax.Array | None,
+    key_ids: jax.Array | None,
+    pattern: Pattern,
+    blocks: Blocks,
+    interpret: bool,
+    dtype: jnp.dtype | type,
+    ahead: int = 0,
+) -> Result:
+    queries, keys = query.shape[1], key.shape[1]
+    blocks = blocks.fit(queries)
+    visits = _visits(query_ids, key_ids, query.shape[0], queries, keys, pattern, blocks, ahead)
+    pattern = replace(pattern, blind=not pattern.causal or query_ids is not key_ids)
+    keys_first = [_heads_first(x, _unit(pattern, blocks)) for x in (key, value)]
+    queries_first = _heads_first(_scaled(query), blocks.query)
+    pattern = _in_bits(pattern)
+    out, lse = flash_forward.forward(
+        queries_first, keys_first[0], keys_first[1], visits, pattern, blocks, interpret, dtype
+    )
+    lse = lse[:, :, 0, :queries]
+    return _heads_last(out, queries), jnp.where(lse > MASKED / 2, lse * log(2), MASKED)
+
+
+def _backward_once(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    query_ids: jax.Array | None,
+    key_ids: jax.Array | None,
+    d_out: jax.Array,
+    lse: jax.Array,
+    share: jax.Array,
+    pattern: Pattern,
+    blocks: Blocks,
+    interpret: bool,
+    dtype: jnp.dtype | type,
+    ahead: int = 0,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    queries, keys = query.shape[1], key.shape[1]
+    blocks = blocks.fit(queries)
+    visits = _visits(query_ids, key_ids, query.shape[0], queries, keys, pattern, blocks, ahead)
+    # A query that sees nothing must get no weights: exp2(scores - lse) is then 0.
+    lse = jnp.where(lse > MASKED / 2, lse * log2(EULER), -MASKED)
+    lse, share = (_pad(x, blocks.query, axis=2)[:, :, None, :] for x in (lse, share))
+    query, d_out = (_heads_first(x, blocks.query) for x in (_scaled(query), d_out.astype(query.dtype)))
+    key, value = (_heads_first(x, _unit(pattern, blocks)) for x in (key, value))
+    found = flash_backward.backward(
+        query, key, value, d_out, lse, share, visits, _in_bits(pattern), blocks, interpret, dtype
+    )
+    return _heads_last(found[0], queries), _heads_last(found[1], keys), _heads_last(found[2], keys)
+
+
+def _scaled(query: jax.Array) -> jax.Array:
+    """For base-2 exponentials: scores come out in units of bits."""
+    return (query.astype(jnp.float32) * (log2(EULER) * query.shape[-1] ** -0.5)).astype(query.dtype)
+
+
+def _in_bits(pattern: Pattern) -> Pattern:
+    cap = pattern.soft_cap
+    return pattern if cap is None else replace(pattern, soft_cap=cap * log2(EULER))
+
+
+def _unit(pattern: Pattern, blocks: Blocks) -> int:
+    """What the keys' number must be a multiple of."""
+    return blocks.query if pattern.causal else blocks.key
+
+
+def _visits(
+    query_ids: jax.Array | None,
+    key_ids: jax.Array | None,
+    batch: int,
+    queries: int,
+    keys: int,
+    pattern: Pattern,
+    blocks: Blocks,
+    ahead: int,
+) -> Visits | None:
+    """None where the kernel need not be told anything.
+
+    Padded keys come after every real token. A causal pattern alone keeps them out of sight: they continue the last
+    segment, which makes no border. Elsewhere they are nobody's.
+    """
+    seen_padding = not pattern.causal and keys % blocks.key != 0
+    if query_ids is None or key_ids is None:
+        if pattern.window is None and not seen_padding:
+            return None
+        query_ids, key_ids = (jnp.zeros((batch, size), jnp.int32) for size in (queries, keys))
+    query_ids, key_ids = query_ids.astype(jnp.int32), key_ids.astype(jnp.int32)
+    query_ids = _pad(query_ids, blocks.query, axis=1, mode="edge")
+    if seen_padding:
+        key_ids = _pad(key_ids, blocks.key, axis=1, mode="constant", constant_values=NOBODY)
+    else:
+        key_ids = _pad(key_ids, _unit(pattern, blocks), axis=1, mode="edge")
+    return make_visits(query_ids, key_ids, pattern, blocks, ahead)
+
+
+def _pad(x: jax.Array, unit: int, axis: int, **how: object) -> jax.Array:
+    missing = round_up(x.shape[axis], unit) - x.shape[axis]
+    widths = [(0, missing if i == axis else 0) for i in range(x.ndim)]
+    return jnp.pad(x, widths, **how) if missing else x  # pyright: ignore[reportArgumentType]
+
+
+def _heads_first(x: jax.Array, unit: int) -> jax.Array:
+    return _pad(jnp.swapaxes(x, 1, 2), unit, axis=2)
+
+
+def _heads_last(x: jax.Array, length: int) -> jax.Array:
+    return jnp.swapaxes(x[:, :, :length], 1, 2)

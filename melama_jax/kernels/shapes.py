@@ -1,0 +1,27 @@
+"""What shapes and types go together in self-attention."""
+
+from __future__ import annotations
+
+import jax
+
+
+def check_shapes(
+    query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None
+) -> None:
+    """ValueError, naming both sides, where query, key and value cannot be one attention."""
+    if key.shape != value.shape:
+        raise ValueError(f"key of shape {key.shape}, value of shape {value.shape}: they must be equal")
+    if query.ndim != 4 or key.ndim != 4:
+        raise ValueError(
+            f"query {query.shape}, key {key.shape}: both must be [batch, length, heads, head_dim]"
+        )
+    if (query.shape[0], query.shape[3]) != (key.shape[0], key.shape[3]) or query.shape[2] % key.shape[2]:
+        raise ValueError(
+            f"query {query.shape} and key {key.shape}: batch and head_dim equal, heads a multiple"
+        )
+    if query.shape[1] != key.shape[1]:
+        raise ValueError(f"query {query.shape} and key {key.shape}: lengths differ")
+    if not query.dtype == key.dtype == value.dtype:
+        raise ValueError(f"query {query.dtype}, key {key.dtype}, value {value.dtype}: dtypes must be equal")
+    if segment_ids is not None and segment_ids.shape != query.shape[:2]:
+        raise ValueError(f"segment_ids of shape {segment_ids.shape} for a query of shape {query.shape}")
