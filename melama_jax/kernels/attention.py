@@ -59,7 +59,7 @@ def attention(
     else:
         from melama_jax.kernels.flash import flash_attention
 
-        cut = blocks_for(chip, query.shape[1], segment_ids is not None)
+        cut = blocks_for(chip, packed=segment_ids is not None)
         on_tpu = functools.partial(
             flash_attention,
             window=window,

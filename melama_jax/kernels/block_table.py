@@ -1,7 +1,7 @@
 """Which blocks the flash kernels use on which chip, as `benchmarks/tune_attention_blocks.py` found them.
 
-The tuner compiles candidates for each chip and takes those with the fewest cycles by the compiler's schedule; its
-measurements, versions and command are in benchmarks/attention_blocks.json.
+The tuner compiles candidates for each chip and takes those with the fewest cycles by the compiler's schedule, at 4,096
+tokens of head_dim 128; its measurements, versions and command are in benchmarks/attention_blocks.json.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ _KINDS = {
     "TPU v6 lite": "v6e",
     "TPU v6e": "v6e",
 }
-DEFAULT_CHIP = "v5e"  # for generations not tuned: its blocks suit both sizes of matrix unit
-LONG = 8192  # tokens from which on the blocks tuned at 32,768 are used
+DEFAULT_CHIP = "v5p"  # for generations not tuned: its blocks fit 64 MiB of VMEM
 
 
 @dataclass(frozen=True)
@@ -34,16 +33,30 @@ class Cut:
 
 @dataclass(frozen=True)
 class Cuts:
-    """A chip's: rows of one segment, packed rows, and rows of LONG tokens or more."""
+    """A chip's: for rows of one segment, and for packed rows."""
 
     plain: Cut
     packed: Cut
-    long: Cut
 
 
-_ALIKE = Cuts(*[Cut(Blocks(resident=32768), Blocks())] * 3)
-_SMALL = Cuts(*[Cut(Blocks(512, 256, 256, resident=4096), Blocks(256, 256, 256, resident=2048))] * 3)
-TABLE: dict[str, Cuts] = {"v4": _SMALL, "v5e": _ALIKE, "v5p": _ALIKE, "v6e": _ALIKE}
+# A forward pass holds only keys and values in VMEM, a backward pass their float32 gradients too. Not tuned: v4, whose
+# 16 MiB leave little choice.
+WHOLE = 32768
+TABLE: dict[str, Cuts] = {
+    "v4": Cuts(*[Cut(Blocks(512, 256, 256, resident=4096), Blocks(256, 256, 256, resident=2048))] * 2),
+    "v5e": Cuts(
+        Cut(Blocks(2048, 128, 512, resident=WHOLE), Blocks(2048, 128, 1024)),
+        Cut(Blocks(1024, 256, 256, 2, resident=WHOLE), Blocks(512, 256, 512)),
+    ),
+    "v5p": Cuts(
+        Cut(Blocks(2048, 128, 512, resident=WHOLE), Blocks(2048, 128, 512)),
+        Cut(Blocks(1024, 256, 256, 2, resident=WHOLE), Blocks(512, 256, 512)),
+    ),
+    "v6e": Cuts(
+        Cut(Blocks(2048, 256, 1024, 2, resident=WHOLE), Blocks(2048, 256, 512)),
+        Cut(Blocks(1024, 256, 256, 2, resident=WHOLE), Blocks(512, 256, 512)),
+    ),
+}
 
 
 def chip_of(device_kind: str) -> str:
@@ -51,15 +64,12 @@ def chip_of(device_kind: str) -> str:
     return _KINDS.get(device_kind, DEFAULT_CHIP)
 
 
-def blocks_for(chip: str, length: int, packed: bool) -> Cut:
+def blocks_for(chip: str, packed: bool) -> Cut:
     """Blocks for one call of flash_attention.
 
     Args:
         chip: a generation's name, as chip_of gives it.
-        length: tokens of a row.
         packed: whether rows hold several segments.
     """
     cuts = TABLE[chip]
-    if length >= LONG:
-        return cuts.long
     return cuts.packed if packed else cuts.plain

@@ -32,7 +32,7 @@ def platform_parts(kernel: str, chip: str) -> Parts:
         key_ids: jax.Array | None,
         causal: bool,
     ) -> Result:
-        cut = blocks_for(chip, key.shape[1], query_ids is not None)
+        cut = blocks_for(chip, packed=query_ids is not None)
 
         def choice(parts: Parts) -> Callable[..., Any]:
             return lambda *arrays: parts.forward(*arrays, causal)  # pyright: ignore[reportCallIssue]
@@ -53,7 +53,7 @@ def platform_parts(kernel: str, chip: str) -> Parts:
         lse: jax.Array,
         share: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        cut = blocks_for(chip, key.shape[1], query_ids is not None)
+        cut = blocks_for(chip, packed=query_ids is not None)
 
         def choice(parts: Parts) -> Callable[..., Any]:
             return lambda *arrays: parts.backward(*arrays[:5], causal, *arrays[5:])  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,53 @@
+"""The table of blocks: looked up by what a device says it is, and as the tuner measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from melama_jax.kernels.block_table import DEFAULT_CHIP, TABLE, blocks_for, chip_of
+
+MEASURED = Path(__file__).parents[2] / "benchmarks" / "attention_blocks.json"
+
+
+def test_every_generation_the_compiler_knows_is_found_by_its_device_kind():
+    """The kinds are those of devices of the TPU compiler's own descriptions."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("needs the TPU compiler: pip install 'melama-jax[tpu]'")
+    from melama_jax.planning.compile import slice_devices
+    from melama_jax.planning.slices import CHIPS, SLICES
+
+    for chip in CHIPS.values():
+        name = f"{chip.name}-{4 * chip.name_counts}"
+        assert chip_of(slice_devices(SLICES[name])[0].device_kind) == chip.name
+        assert chip.name in TABLE
+
+
+def test_an_unknown_device_gets_the_documented_default():
+    assert chip_of("TPU v9 enormous") == chip_of("cpu") == DEFAULT_CHIP
+    assert DEFAULT_CHIP in TABLE
+
+
+@pytest.mark.parametrize("chip", TABLE)
+def test_blocks_by_packing(chip):
+    assert blocks_for(chip, packed=False) == TABLE[chip].plain
+    assert blocks_for(chip, packed=True) == TABLE[chip].packed
+
+
+@pytest.mark.parametrize("chip", ["v5e", "v5p", "v6e"])
+@pytest.mark.parametrize(("name", "packed"), [("plain", False), ("packed", True)])
+def test_the_table_is_what_the_tuner_measured_as_fastest(chip, name, packed):
+    rows = json.loads(MEASURED.read_text())["chips"][chip]
+    rows = [row for row in rows if (row["seq_len"], row["segments"]) == (4096, packed)]
+    for part in ("forward", "backward"):
+        measured = {sizes(row): row[part] for row in rows if part in row}
+        chosen = getattr(getattr(TABLE[chip], name), part)
+        assert measured[sizes(asdict(chosen))] == min(measured.values())
+
+
+def sizes(row):
+    return tuple(row[size] for size in ("query", "piece", "key", "ahead"))
