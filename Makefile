@@ -29,7 +29,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.test  ## what is measured, one file a claim, and the slow tests
-	for file in $(wildcard benchmarks/*.py); do $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/tune_%,$(wildcard benchmarks/*.py)); do $(BIN)/python $$file || exit 1; done
 	$(BIN)/python -m pytest -m slow
 
 $(VENV)/bin/python:

@@ -46,15 +46,15 @@ TABLE: dict[str, Cuts] = {
     "v4": Cuts(*[Cut(Blocks(512, 256, 256, resident=4096), Blocks(256, 256, 256, resident=2048))] * 2),
     "v5e": Cuts(
         Cut(Blocks(2048, 128, 512, resident=WHOLE), Blocks(2048, 128, 1024)),
-        Cut(Blocks(1024, 256, 256, 2, resident=WHOLE), Blocks(512, 256, 512)),
+        Cut(Blocks(1024, 256, 256, 2, resident=WHOLE), Blocks(512, 128, 256)),
     ),
     "v5p": Cuts(
-        Cut(Blocks(2048, 128, 512, resident=WHOLE), Blocks(2048, 128, 512)),
-        Cut(Blocks(1024, 256, 256, 2, resident=WHOLE), Blocks(512, 256, 512)),
+        Cut(Blocks(2048, 128, 1024, resident=WHOLE), Blocks(2048, 128, 1024)),
+        Cut(Blocks(1024, 128, 256, resident=WHOLE), Blocks(512, 128, 256)),
     ),
     "v6e": Cuts(
-        Cut(Blocks(2048, 256, 1024, 2, resident=WHOLE), Blocks(2048, 256, 512)),
-        Cut(Blocks(1024, 256, 256, 2, resident=WHOLE), Blocks(512, 256, 512)),
+        Cut(Blocks(2048, 256, 1024, 2, resident=WHOLE), Blocks(2048, 256, 1024, 2)),
+        Cut(Blocks(1024, 256, 256, 2, resident=WHOLE), Blocks(1024, 256, 256, 2)),
     ),
 }
 
