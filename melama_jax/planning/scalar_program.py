@@ -174,7 +174,9 @@ class _Core:
                 if slot.op == "sphi":
                     self.phi(slot)
                 elif slot.op.startswith("inlined_call_operand") and slot.dest is not None:
-                    self.write(slot.dest, self.value_of(slot))  # there from the start; may be overwritten unread
+                    self.write(
+                        slot.dest, self.value_of(slot)
+                    )  # there from the start; may be overwritten unread
             for slot in slots:
                 if slot.op == "sphi" or slot.op.startswith(("int_to_ptr", "inlined_call_operand")):
                     continue

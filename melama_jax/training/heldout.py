@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from melama_jax.models.llama import Llama
 from melama_jax.training.loss import Batch, next_token_loss
@@ -14,12 +15,12 @@ from melama_jax.training.loss import Batch, next_token_loss
 LossSum = Callable[[Any, Batch], tuple[jax.Array, jax.Array]]
 
 
-def make_loss_sum(model: Llama, bos_id: int | None) -> LossSum:
+def make_loss_sum(model: Llama, bos_id: int | None, mesh: Mesh | None = None) -> LossSum:
     """A jitted (params, batch) -> (sum of weight x nll in nats, sum of weights)."""
 
     @jax.jit
     def loss_sum(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return next_token_loss(model, params, batch, bos_id)
+        return next_token_loss(model, params, batch, bos_id, mesh=mesh)
 
     return loss_sum
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+from jax.sharding import Mesh
 
 from melama_jax.models.llama import Llama
+from melama_jax.training.cross_entropy import linear_cross_entropy
 
 Batch = dict[str, jax.Array]
 
@@ -35,6 +36,7 @@ def next_token_loss(
     batch: Batch,
     bos_id: int | None,
     dropout_rng: jax.Array | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of weight x nll and sum of weights over a batch; their quotient over everything is the loss.
 
@@ -44,18 +46,21 @@ def next_token_loss(
         batch: tokens, segment_ids, positions int32 and weights float32, each [batch, length].
         bos_id: what segments start with; None for the paper's packing.
         dropout_rng: key for LoRA dropout; None turns it off.
+        mesh: what params and batch are split over; None on one device.
 
     Returns:
         Two float32 scalars, (sum of weight x nll in nats, sum of weights).
     """
     inputs, targets = shift(batch, bos_id)
-    logits = model.apply(
+    hidden: Any = model.apply(
         {"params": params},
         inputs,
         batch["positions"],
         batch["segment_ids"],
         dropout_rng is None,
         rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        method="hidden",
     )
-    nll = optax.softmax_cross_entropy_with_integer_labels(logits, targets["tokens"])  # pyright: ignore[reportArgumentType]
-    return jnp.sum(nll * targets["weights"]), jnp.sum(targets["weights"])
+    head: Any = model.apply({"params": params}, method="head")
+    total: Any = linear_cross_entropy(hidden, head, targets["tokens"], targets["weights"], mesh)
+    return total, jnp.sum(targets["weights"])

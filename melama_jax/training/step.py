@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from melama_jax.models import lora
 from melama_jax.models.llama import Llama
@@ -24,6 +25,7 @@ def make_train_step(
     bos_id: int | None,
     micro_batches: int,
     seed: int,
+    mesh: Mesh | None = None,
 ) -> TrainStep:
     """A pure function (state, batch) -> (state, metrics), to be jitted by the caller.
 
@@ -35,7 +37,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         def loss_sum(trained: Any, micro: Batch, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
             params = lora.join(trained, state.frozen)
-            return next_token_loss(model, params, micro, bos_id, rng if dropout else None)
+            return next_token_loss(model, params, micro, bos_id, rng if dropout else None, mesh)
 
         value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
         rng = jax.random.fold_in(jax.random.key(seed), state.step)

@@ -117,7 +117,7 @@ def _loop(
 ) -> TrainState:
     bos_id = bos_for(loader, tokenizer)
     step = jit_train_step(run, setup, optimizer, bos_id)
-    loss_sum = make_loss_sum(setup.model, bos_id)
+    loss_sum = make_loss_sum(setup.model, bos_id, setup.mesh)
     placed = batch_sharding(setup.mesh)
 
     def measure(state: TrainState) -> dict[str, float]:
@@ -152,7 +152,7 @@ def jit_train_step(
     """The compiled step of a run: what the loop calls and what `melama plan` compiles."""
     shardings = state_shardings(setup, run, optimizer)
     return jax.jit(
-        make_train_step(setup.model, optimizer, bos_id, run.micro_batches, run.seed),
+        make_train_step(setup.model, optimizer, bos_id, run.micro_batches, run.seed, setup.mesh),
         in_shardings=(shardings, batch_sharding(setup.mesh)),
         out_shardings=(shardings, None),
         donate_argnums=0,
