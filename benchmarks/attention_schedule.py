@@ -47,7 +47,6 @@ ALL_CASES = [
     Case(segments=True),
     Case(heads=8, kv_heads=1),
     Case(seq_len=32768, heads=1, kv_heads=1),
-    Case(seq_len=32768, heads=1, kv_heads=1, segments=True),
 ]
 
 

@@ -16,7 +16,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ _ENVIRONMENT = {
 }
 _BUNDLES = re.compile(r"^\d+-(?P<name>[^<].*)-\d+-final_bundles\.txt$")
 _UTILIZATION = "final_hlo-static-per-bundle-utilization.txt"
-_KERNELS, _TABLES = "kernels.json", "tables.npz"
+_BODY = re.compile(r'^ *(?:ROOT )?%(?P<name>[\w.\-]+) = .*"body":"(?P<body>[^"]*)"')
+_KERNELS, _TABLES, _PROGRAMS = "kernels.json", "tables.npz", "programs.json"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def compile_dump(
 
 
 def find_kernels(folder: Path) -> list[KernelDump]:
-    """The kernels of a dump in the order they were compiled, each once."""
+    """The kernels of a dump in the order they were compiled, each once, then those that share another's schedule."""
     stored = json.loads((folder / _KERNELS).read_text())
     known = {name: Role(**one | {"arguments": tuple(one["arguments"])}) for name, one in stored.items()}
     with np.load(folder / _TABLES) as stored:
@@ -127,9 +129,27 @@ def find_kernels(folder: Path) -> list[KernelDump]:
         (utilization,) = (folder / other for other in files if _is_utilization(other, stamp, name))
         role = known.get(name, Role(False, (), False))
         found.append(KernelDump(name, path, utilization, own, role))
-    if missing := {name for name, role in known.items() if role.pallas} - {kernel.name for kernel in found}:
-        raise CompileError(f"no schedule was dumped for {', '.join(sorted(missing))}")
+    programs = json.loads((folder / _PROGRAMS).read_text())
+    dumped = {programs[kernel.name]: kernel for kernel in found if kernel.name in programs}
+    missing = {name for name, role in known.items() if role.pallas} - {kernel.name for kernel in found}
+    for name in sorted(missing):  # the compiler compiles a kernel once, however often it is called
+        if programs.get(name) not in dumped:
+            raise CompileError(f"no schedule was dumped for {name}")
+        own = {
+            int(key.rpartition("/")[2]): table for key, table in tables.items() if key.startswith(name + "/")
+        }
+        found.append(replace(dumped[programs[name]], name=name, tables=own, role=known[name]))
     return found
+
+
+def _programs(hlo: str) -> dict[str, str]:
+    """Each Pallas kernel's name and a hash of its program."""
+    lines = (line for line in hlo.splitlines() if 'custom_call_target="tpu_custom_call"' in line)
+    return {
+        found["name"]: sha256(found["body"].encode()).hexdigest()
+        for found in map(_BODY.match, lines)
+        if found
+    }
 
 
 def _is_utilization(file: str, stamp: str, name: str) -> bool:
@@ -160,6 +180,7 @@ def main(chip: str, target: str, arguments: str, folder: str) -> None:
     names, tables = kernel_tables(traced.jaxpr, values, text)
     found = {name: asdict(role) for name, role in roles(parse(text), set(names)).items()}
     (Path(folder) / _KERNELS).write_text(json.dumps(found))
+    (Path(folder) / _PROGRAMS).write_text(json.dumps(_programs(text)))
     named: dict[str, Any] = dict(tables)
     np.savez(Path(folder) / _TABLES, **named)
 
