@@ -22,6 +22,9 @@ def check_shapes(
     if query.shape[1] != key.shape[1]:
         raise ValueError(f"query {query.shape} and key {key.shape}: lengths differ")
     if not query.dtype == key.dtype == value.dtype:
-        raise ValueError(f"query {query.dtype}, key {key.dtype}, value {value.dtype}: dtypes must be equal")
+        found = ", ".join(
+            f"{name} {x.dtype}{x.shape}" for name, x in (("query", query), ("key", key), ("value", value))
+        )
+        raise ValueError(f"{found}: dtypes must be equal")
     if segment_ids is not None and segment_ids.shape != query.shape[:2]:
         raise ValueError(f"segment_ids of shape {segment_ids.shape} for a query of shape {query.shape}")

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
 
 from melama_jax.kernels import reference
+from melama_jax.kernels.attention import attention
+from melama_jax.kernels.block_table import chip_of
 from melama_jax.kernels.blocks import Blocks, visits
 from melama_jax.kernels.flash import flash_attention
 
@@ -152,6 +154,12 @@ def test_wrong_shapes_are_named():
     query, key, value, _ = make(4, 1, 128, 1, 1, 64)
     with pytest.raises(ValueError, match=r"\(1, 127\).*\(1, 128, 1, 64\)"):
         flash(query, key, value, jnp.zeros((1, 127), jnp.int32))
+    with pytest.raises(ValueError, match=r"float32\(1, 128, 1, 64\).*bfloat16\(1, 128, 1, 64\)"):
+        flash(query, key.astype(jnp.bfloat16), value)
+    with pytest.raises(ValueError, match=r"\(1, 128, 1, 64\).*\(1, 128, 2, 64\)"):
+        flash(query, *(jnp.concatenate([x, x], axis=2) for x in (key, value)))
+    with pytest.raises(ValueError, match=r"\(1, 128, 1, 64\).*\(1, 127, 1, 64\)"):
+        flash(query, key[:, 1:], value[:, 1:])
     with pytest.raises(ValueError, match="divide"):
         Blocks(256, 128, 384)
 
@@ -159,8 +167,8 @@ def test_wrong_shapes_are_named():
 CHIPS = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "tpu7x:2x2x1"}
 
 
-def kernels_compiled(chip, length, head_dim, dtype=jnp.bfloat16, policy=None, backward_blocks=None):
-    """How many Pallas kernels the compiled gradient of grouped, packed attention holds."""
+def kernels_compiled(chip, length, head_dim, dtype=jnp.bfloat16, policy=None, **pattern):
+    """How many Pallas kernels the compiled gradient of grouped, packed attention holds, cut as the table says."""
     from jax.experimental import topologies
 
     config = {"chip_config_name": "megacore"} if chip in ("v4", "v5p") else {}
@@ -171,7 +179,8 @@ def kernels_compiled(chip, length, head_dim, dtype=jnp.bfloat16, policy=None, ba
         return jax.ShapeDtypeStruct(shape, dtype, sharding=placed)
 
     def total(query, key, value, ids):
-        out = flash_attention(query, key, value, ids, backward_blocks=backward_blocks)
+        chosen = chip_of(devices[0].device_kind)
+        out = attention(query, key, value, ids, kernel="flash", chip=chosen, **pattern)
         return (out.astype(jnp.float32) ** 2).sum()
 
     query, key = abstract(1, length, 2, head_dim), abstract(1, length, 1, head_dim)
@@ -200,16 +209,25 @@ def test_compiles_and_a_policy_that_keeps_the_output_spares_a_forward_pass(tpu_c
     assert kernels_compiled("v5e", 300, 128, policy=policy) == kernels
 
 
-SMALL_MEMORY = Blocks(query=512, piece=128, key=256)  # v4 has 16 MiB of VMEM
+@pytest.mark.parametrize("chip", CHIPS)
+def test_compiles_for_each_tpu(tpu_compiler, chip):
+    assert kernels_compiled(chip, 1000, 128) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("chip", "head_dim", "dtype", "backward_blocks"),
-    [("v4", 128, jnp.bfloat16, SMALL_MEMORY)]
-    + [(chip, 128, jnp.bfloat16, None) for chip in ("v5e", "v5p", "v6e", "tpu7x")]
-    + [("v5p", head_dim, jnp.bfloat16, None) for head_dim in (64, 96, 256)]
-    + [("v5p", 128, jnp.float32, None)],
+    ("chip", "length", "head_dim", "dtype", "pattern"),
+    [(chip, 4096, 128, jnp.bfloat16, {}) for chip in CHIPS]
+    + [("v5p", 4096, head_dim, jnp.bfloat16, {}) for head_dim in (64, 96, 256)]
+    + [
+        ("v5p", 4096, 128, jnp.float32, {}),
+        ("v6e", 4096, 128, jnp.bfloat16, {"window": 1024, "soft_cap": 30.0}),
+    ],
 )
-def test_compiles_for_each_tpu(tpu_compiler, chip, head_dim, dtype, backward_blocks):
-    assert kernels_compiled(chip, 4096, head_dim, dtype, backward_blocks=backward_blocks) == 3
+def test_compiles_at_full_length(tpu_compiler, chip, length, head_dim, dtype, pattern):
+    assert kernels_compiled(chip, length, head_dim, dtype, **pattern) == 3
+
+
+@pytest.mark.slow
+def test_32k_tokens_are_taken_in_chunks_that_fit(tpu_compiler):
+    assert kernels_compiled("v5p", 32768, 128) > 3
