@@ -90,20 +90,21 @@ class Projection(nn.Module):
     lora: LoraConfig | None
     dtype: DTypeLike
     param_dtype: DTypeLike
+    merge_rows: bool = True  # see Llama
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
         *places, width = x.shape
-        # One plain matrix product, forward and backward: XLA runs it much faster on CPUs.
-        x = x.reshape(-1, width)
-        kernel = self._weight("kernel", nn.initializers.normal(0.02), self.axes, (x.shape[-1], self.features))
+        if self.merge_rows:
+            x = x.reshape(-1, width)
+        kernel = self._weight("kernel", nn.initializers.normal(0.02), self.axes, (width, self.features))
         out = x @ kernel
         if self.lora is not None and self.name in self.lora.targets:
             lora = self.lora
             a_init = nn.initializers.variance_scaling(
                 1 / 3, "fan_in", "uniform"
             )  # PEFT's and PyTorch's kaiming(√5)
-            a = self._weight("lora_a", a_init, (self.axes[0], "lora"), (x.shape[-1], lora.rank))
+            a = self._weight("lora_a", a_init, (self.axes[0], "lora"), (width, lora.rank))
             b = self._weight(
                 "lora_b", nn.initializers.zeros, ("lora", self.axes[1]), (lora.rank, self.features)
             )
@@ -127,6 +128,7 @@ class SelfAttention(nn.Module):
     cached_attention: CachedAttention
     dtype: DTypeLike
     param_dtype: DTypeLike
+    merge_rows: bool = True
 
     @nn.compact
     def __call__(
@@ -153,16 +155,17 @@ class SelfAttention(nn.Module):
             )
             out = self.cached_attention(query, cache.key, cache.value, positions, layer)
         out = out.reshape(*x.shape[:-1], -1)
-        out = Projection(
-            config.embed_dim, ("heads", "embed"), self.lora, self.dtype, self.param_dtype, name="o_proj"
-        )(out, deterministic)
-        return out, cache
+        return self._project(config.embed_dim, ("heads", "embed"), "o_proj")(out, deterministic), cache
 
     def _heads(self, x: jax.Array, name: str, heads: int, axis: str, deterministic: bool) -> jax.Array:
         width = heads * self.config.head_dim
-        project = Projection(width, ("embed", axis), self.lora, self.dtype, self.param_dtype, name=name)
-        split = project(x, deterministic).reshape(*x.shape[:-1], heads, self.config.head_dim)
+        split = self._project(width, ("embed", axis), name)(x, deterministic).reshape(
+            *x.shape[:-1], heads, self.config.head_dim
+        )
         return nn.with_logical_constraint(split, ("batch", "length", axis, "head_dim"))
+
+    def _project(self, features: int, axes: tuple[str, str], name: str) -> Projection:
+        return Projection(features, axes, self.lora, self.dtype, self.param_dtype, self.merge_rows, name=name)
 
 
 def _write(cache: jax.Array, layer: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:
@@ -179,11 +182,14 @@ class SwiGLU(nn.Module):
     lora: LoraConfig | None
     dtype: DTypeLike
     param_dtype: DTypeLike
+    merge_rows: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
         def project(features: int, axes: tuple[str, str], name: str) -> Projection:
-            return Projection(features, axes, self.lora, self.dtype, self.param_dtype, name=name)
+            return Projection(
+                features, axes, self.lora, self.dtype, self.param_dtype, self.merge_rows, name=name
+            )
 
         gate = project(self.config.mlp_dim, ("embed", "mlp"), "gate_proj")(x, deterministic)
         up = project(self.config.mlp_dim, ("embed", "mlp"), "up_proj")(x, deterministic)
@@ -200,6 +206,7 @@ class Block(nn.Module):
     cached_attention: CachedAttention
     dtype: DTypeLike
     param_dtype: DTypeLike
+    merge_rows: bool = True
 
     @nn.compact
     def __call__(
@@ -215,13 +222,21 @@ class Block(nn.Module):
         types: dict[str, Any] = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = nn.with_logical_constraint(x, ("batch", "length", "act_embed"))
         attend = SelfAttention(
-            config, self.lora, self.attention, self.cached_attention, **types, name="attention"
+            config,
+            self.lora,
+            self.attention,
+            self.cached_attention,
+            **types,
+            merge_rows=self.merge_rows,
+            name="attention",
         )
         normed = RMSNorm(config.norm_eps, **types, name="input_norm")(x)
         attended, cache = attend(normed, positions, segment_ids, cache, layer, deterministic)
         x = x + attended
         normed = RMSNorm(config.norm_eps, **types, name="post_attention_norm")(x)
-        x = x + SwiGLU(config, self.lora, **types, name="mlp")(normed, deterministic)
+        x = x + SwiGLU(config, self.lora, **types, merge_rows=self.merge_rows, name="mlp")(
+            normed, deterministic
+        )
         return (nn.with_logical_constraint(x, ("batch", "length", "act_embed")), cache), None
 
 
@@ -237,6 +252,9 @@ class Llama(nn.Module):
         param_dtype: what weights are held in.
         remat: a name of remat.POLICIES: what the backward pass keeps of each layer.
         offload: activations that wait for the backward pass in host memory.
+        merge_rows: products take batch and length as one dimension, plain matrix products forward and backward: on
+            CPUs a whole training step is half as slow again without. False where a mesh splits length: there the
+            merged dimension would be gathered.
     """
 
     config: LlamaConfig
@@ -247,6 +265,7 @@ class Llama(nn.Module):
     param_dtype: DTypeLike = jnp.float32
     remat: str = "none"
     offload: tuple[str, ...] = ()
+    merge_rows: bool = True
 
     def setup(self) -> None:
         config = self.config
@@ -264,10 +283,12 @@ class Llama(nn.Module):
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
             length=config.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
-        )(config, self.lora, self.attention, self.cached_attention, **types)
+        )(config, self.lora, self.attention, self.cached_attention, **types, merge_rows=self.merge_rows)
         self.final_norm = RMSNorm(config.norm_eps, **types)
         if not config.tie_embeddings:
-            self.lm_head = Projection(config.vocab_size, ("embed", "vocab"), None, **types)
+            self.lm_head = Projection(
+                config.vocab_size, ("embed", "vocab"), None, **types, merge_rows=self.merge_rows
+            )
 
     def __call__(
         self,

@@ -38,8 +38,25 @@ def rotate(x: jax.Array, positions: jax.Array, freqs: np.ndarray) -> jax.Array:
     Returns:
         x's shape and dtype; angles are taken in float32 whatever the dtype.
     """
-    angles = positions[..., None].astype(jnp.float32) * freqs
+    angles = positions[..., None].astype(jnp.float32) * np.concatenate([freqs, freqs])
     cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
+    # Cutting a head in two breaks a TPU's rows of 128 lanes and takes longer than the product that moves the halves.
+    quarter = jax.lax.platform_dependent(x, tpu=quarter_turn_by_product, default=quarter_turn)
+    return (x.astype(jnp.float32) * cos + quarter * sin).astype(x.dtype)
+
+
+def quarter_turn(x: jax.Array) -> jax.Array:
+    """Each pair (a, b) as (-b, a), float32."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
+    return jnp.concatenate([-second, first], axis=-1)
+
+
+def quarter_turn_by_product(x: jax.Array) -> jax.Array:
+    """As quarter_turn, exactly: every element of the product is one of x's, or its negative."""
+    head_dim = x.shape[-1]
+    turn = np.roll(np.eye(head_dim, dtype=np.float32), head_dim // 2, axis=1)
+    turn[head_dim // 2 :] *= -1
+    precision = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+    return jnp.einsum(
+        "blhd,de->blhe", x, turn.astype(x.dtype), precision=precision, preferred_element_type=jnp.float32
+    )

@@ -70,6 +70,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
         param_dtype=jnp.dtype(run.param_dtype),
         remat=run.remat,
         offload=tuple(run.offload),
+        merge_rows=mesh.shape["sequence"] == 1,
     )
     return Setup(mesh, model, _shapes(model, mesh, run))
 

@@ -36,3 +36,34 @@ def test_every_mesh_starts_from_the_same_weights():
         [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
+
+
+GATHERS = """
+import re, flax.linen as nn, jax, jax.numpy as jnp
+from melama_jax.models.config import LlamaConfig
+from melama_jax.partitioning.mesh import MeshShape
+from melama_jax.partitioning.rules import RULES, batch_sharding
+from melama_jax.training.config import Run
+from melama_jax.training.optimizer import make_optimizer
+from melama_jax.training.setup import abstract_state, set_up
+from melama_jax.training.train import jit_train_step
+
+run = Run("", "", 1, 4, 64, LlamaConfig(64, 32, 48, 1, 4, 4, 8, 64), mesh=MeshShape(fsdp=1, sequence=4))
+setup, optimizer = set_up(run, run.model), make_optimizer(run.optimizer, 1)
+dtypes = {"tokens": jnp.int32, "segment_ids": jnp.int32, "positions": jnp.int32, "weights": jnp.float32}
+placed = batch_sharding(setup.mesh)
+batch = {name: jax.ShapeDtypeStruct((4, 64), dtype, sharding=placed) for name, dtype in dtypes.items()}
+with setup.mesh, nn.logical_axis_rules(RULES):
+    step = jit_train_step(run, setup, optimizer, 1)
+    text = step.lower(abstract_state(setup, run, optimizer), batch).compile().as_text()
+print(sorted(set(re.findall(r" (all-gather|all-reduce|collective-permute)(?:-start)?\\(", text))))
+"""
+
+
+def test_a_sequence_split_over_the_mesh_is_nowhere_gathered():
+    """Weights are whole on every device here: what passes is the ring's blocks and sums of gradients."""
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(
+        [sys.executable, "-c", GATHERS], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.strip() == "['all-reduce', 'collective-permute']", done.stderr[-2000:]
