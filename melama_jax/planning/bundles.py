@@ -20,7 +20,7 @@ _INSTRUCTION = re.compile(
 )
 _PREDICATE = re.compile(r"^\((?P<not>!?)(?P<name>%\w+)\)(?:, *| +|$)")
 # What only a comment says and the program depends on, made an operand.
-_TELLING = re.compile(r"/\* (core id|kRem) \*/")
+_TELLING = re.compile(r"/\* (core id|kRem|kDivAndRem) \*/")
 _UNNAMED = re.compile(r"^%\d+$")
 
 

@@ -128,9 +128,7 @@ class _Core:
         self.allocations: dict[str, int] = {}
         self.operands: dict[int, int] = {}  # address -> operand index
         self.core = core
-        self.divided: dict[
-            str, int | None
-        ] = {}  # results on their way to a register, by the division's number
+        self.divided: dict[str, list[int | None]] = {}  # on their way to registers, by the division's number
         self.unmarked: str | None = None
         self.done = Execution(np.zeros(len(program.bundles), np.int64))
         self.scalar = [tuple(i for i in bundle if not _is_vector(i)) for bundle in program.bundles]
@@ -218,7 +216,8 @@ class _Core:
         if op == "sld":
             return self.load(operands[0], slot.dest)
         if op == "spop.drf":
-            return self.divided.get(operands[0])
+            waiting = self.divided.get(operands[0])
+            return waiting.pop(0) if waiting else None
         if op in ("spop", "vpop.sfrf"):
             return None  # from the vector unit, or a semaphore's count: data
         if op.startswith("inlined_call_operand"):
@@ -313,17 +312,16 @@ class _Core:
         return self.smem.get(self.address(found["at"]))
 
     def divide(self, slot: Instruction) -> None:
-        """Only remainders are known: the dump's comment says which of the two results is wanted."""
-        if slot.token is None or len(slot.operands) != 3 or slot.operands[2] != "kRem":
+        """Gives a remainder, or a quotient and then a remainder: the dump's comment says which is wanted."""
+        wanted = {"kRem": [1], "kDivAndRem": [0, 1]}.get(slot.operands[-1], [])
+        if slot.token is None or len(slot.operands) != 3 or not wanted:
             raise ScheduleError("a division of another form")
-        if not self.guarded(slot):
-            self.divided[slot.token] = None
-            return
         first, second = (self.read(operand) for operand in slot.operands[:2])
-        result = None
-        if first is not None and second is not None:
-            result = _signed(first % _WORD % (second % _WORD))
-        self.divided[slot.token] = result
+        if not self.guarded(slot) or first is None or second is None:
+            self.divided[slot.token] = [None for _ in wanted]
+            return
+        both = divmod(first % _WORD, second % _WORD)
+        self.divided[slot.token] = [_signed(both[which]) for which in wanted]
 
     def dma(self, slot: Instruction) -> None:
         """Counts its bytes; one into SMEM brings its table."""

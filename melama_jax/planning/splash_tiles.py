@@ -56,7 +56,7 @@ SETTINGS = (
     Tiles(1024, 1024, 512, fused=False),
     Tiles(1024, 1024, 1024, fused=False),
 )
-LARGE = Tiles(2048, 2048, 512)  # fewer partial sums at great lengths
+LARGE = (Tiles(2048, 2048, 512), Tiles(2048, 2048, 1024))  # fewer partial sums at great lengths
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def _candidates(kept: list[dict[str, Any]], case: Case, limit: int) -> list[Sett
         ranked = [_setting(row) for row in sorted(own, key=lambda row: row[part])]
         for tiles in list(dict.fromkeys(setting.tiles for setting in ranked))[:FEW]:
             chosen.setdefault(tiles, next(setting for setting in ranked if setting.tiles == tiles))
-    chosen.setdefault(LARGE, Setting(LARGE, limit))
+    for tiles in LARGE:
+        chosen.setdefault(tiles, Setting(tiles, limit))
     return list(chosen.values())
 
 

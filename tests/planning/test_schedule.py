@@ -110,12 +110,16 @@ def test_a_branch_runs_its_four_delay_slots():
 def test_a_remainder_and_the_cores_number_come_from_what_the_dump_says_of_them():
     made = program(
         "%1 = sdivrem.u32 11, 4 /* kRem */  ;;  %s1_s1 = sld [smem:[#allocation3]] /* core id */",
-        "%s2_s2 = spop.drf %1",
+        "%s2_s2 = spop.drf %1  ;;  %6 = sdivrem.u32 23, 7 /* kDivAndRem */",
         "%s3_s3 = sadd.s32 %s1_s1, %s2_s2",
-        "%p4_p0 = scmp.ne.s32.totalorder %s3_s3, 4",
+        "%s7_s7 = spop.drf %6",
+        "%s8_s8 = spop.drf %6",
+        "%s9_s9 = sshll.u32 %s8_s8, %s7_s7",
+        "%s10_s3 = sadd.s32 %s3_s3, %s9_s9",
+        "%p4_p0 = scmp.ne.s32.totalorder %s10_s3, 20",
         "%5 = shalt.err (%p4_p0)",
     )
-    assert execute(made, core=1).counts.sum() == 5
+    assert execute(made, core=1).counts.sum() == 9
     with pytest.raises(ScheduleError, match="check"):
         execute(made, core=0)
 
