@@ -107,7 +107,8 @@ def compile_dump(
     command += [json.dumps(dict(arguments)), str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CompileError(f"{target} for {chip}: {done.stderr.strip()[-2000:]}")
+        told = done.stderr.strip()[-2000:] or f"ended with code {done.returncode}, out of memory perhaps"
+        raise CompileError(f"{target} for {chip}: {told}")
     return find_kernels(folder)
 
 
