@@ -23,9 +23,10 @@ from melama_jax.errors import InputError
 from melama_jax.models.config import LlamaConfig, LoraConfig, RopeScaling
 from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.training.config import AdamW, Run
+from melama_jax.training.safety import BadBatches, HostWatch
 
 T = TypeVar("T")
-_TRAINING = (Run, AdamW, LlamaConfig, RopeScaling, LoraConfig, MeshShape)
+_TRAINING = (Run, AdamW, LlamaConfig, RopeScaling, LoraConfig, MeshShape, HostWatch, BadBatches)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from melama_jax.errors import InputError
 from melama_jax.fields import require_types
 from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.partitioning.mesh import MeshShape
+from melama_jax.training.safety import BadBatches, HostWatch
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Run:
         save_every: steps between checkpoints.
         heldout_every: steps between held-out losses; 0 for none but the last.
         log_every: steps between lines of metrics.
+        hosts: how long the hosts of one run wait for each other.
+        bad_batches: what is done about a batch that would spoil the run.
     """
 
     model_dir: str
@@ -93,6 +96,8 @@ class Run:
     save_every: int = 500
     heldout_every: int = 500
     log_every: int = 10
+    hosts: HostWatch = field(default_factory=HostWatch)
+    bad_batches: BadBatches = field(default_factory=BadBatches)
 
     def __post_init__(self) -> None:
         require_types(self)

@@ -2,23 +2,108 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
 import jax
 from jax._src import (
     cloud_tpu_init,  # the public name says only whether, not on what: this is what JAX itself asks
+    clusters,  # what jax.distributed.initialize() itself finds: wanted before it, to call the roll
 )
 
+from melama_jax.errors import InputError, RunFailed
+from melama_jax.training.hosts import Hosts
+from melama_jax.training.roll_call import answer_roll, call_roll
+from melama_jax.training.safety import HostWatch
 
-def initialize_if_pod() -> bool:
-    """Joins the hosts of a TPU slice (or of several slices) into one run; says whether it did.
+ADDRESS, COUNT, NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 
-    Must come before anything touches a device. On a machine without TPUs, and where JAX_PLATFORMS leaves them out, it
-    does nothing. On Cloud TPU and on GKE jax.distributed.initialize() finds coordinator, host count and this host's
-    number by itself; on a single host it joins that one alone.
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands among those of a run.
+
+    Args:
+        address: HOST:PORT of process 0, where JAX's coordinator listens.
+        count: processes in all.
+        number: this one's, from 0.
     """
-    if not (cloud_tpu_init.running_in_cloud_tpu_vm and _wants_tpu()) or jax.distributed.is_initialized():
-        return False
-    jax.distributed.initialize()
-    return True
+
+    address: str
+    count: int
+    number: int
+
+
+def join_hosts(settings: HostWatch) -> AbstractContextManager[Hosts | None]:
+    """Joins the hosts of a run, where there are several; what it returns is to be held open around the run.
+
+    Must come before anything touches a device. On Cloud TPU and on GKE address, count and number are found by JAX, for
+    a slice and for several; elsewhere they are given by the environment (JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES,
+    JAX_PROCESS_ID), as `melama train --rehearse-hosts` does. On a machine with neither there is nothing to join.
+
+    Raises:
+        RunFailed: names the hosts that did not come within settings.join_within.
+        InputError: the environment gives some of the three, or not numbers.
+    """
+    place = find_place(os.environ, settings.join_within)
+    if place is None or jax.distributed.is_initialized():
+        return nullcontext()
+    links = {}
+    if place.count > 1 and place.number == 0:
+        links = call_roll(
+            _split(os.environ.get(BIND)) or ("", _split_port(place)), place.count, settings.join_within
+        )
+    elif place.count > 1:
+        host = _split(place.address)
+        assert host is not None
+        links = {0: answer_roll(host, place.number, place.count, settings.join_within)}
+    jax.distributed.initialize(
+        place.address,
+        place.count,
+        place.number,
+        initialization_timeout=max(60, round(settings.join_within)),
+        # JAX's own watch ends processes with a stack trace and names no host: it comes second.
+        heartbeat_timeout_seconds=max(100, round(2 * settings.dead_after)),
+    )
+    return Hosts(place.number, place.count, links, settings) if place.count > 1 else nullcontext()
+
+
+def find_place(environment: Mapping[str, str], within: float) -> Place | None:
+    """This process's place: from the environment, else from the TPU machine it runs on, else none.
+
+    RunFailed where the TPU's host 0 has no address yet after `within` seconds.
+    """
+    given = [environment.get(name, "") for name in (ADDRESS, COUNT, NUMBER)]
+    if any(given[1:]):
+        if not all(given) or not (given[1].isdigit() and given[2].isdigit()) or _split(given[0]) is None:
+            found = ", ".join(
+                f"{name}={value}" for name, value in zip((ADDRESS, COUNT, NUMBER), given, strict=True)
+            )
+            raise InputError("environment", found, "HOST:PORT, a count of processes and this one's number")
+        return Place(given[0], int(given[1]), int(given[2]))
+    if not (cloud_tpu_init.running_in_cloud_tpu_vm and _wants_tpu()):
+        return None
+    try:
+        address, count, number, _ = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, None, None, round(within)
+        )
+    except RuntimeError as error:
+        raise RunFailed(f"the hosts of this slice cannot be found: {error}") from error
+    if address is None or count is None or number is None:
+        return None
+    return Place(address, count, number)
+
+
+def _split(address: str | None) -> tuple[str, int] | None:
+    host, _, port = (address or "").rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isdigit() else None
+
+
+def _split_port(place: Place) -> int:
+    return int(place.address.rpartition(":")[2])
 
 
 def _wants_tpu() -> bool:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import signal
-import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import jax.numpy as jnp
 import optax
 
 from melama_jax.errors import RunFailed
+from melama_jax.training.hosts import Hosts
 from melama_jax.training.loop import StepEvent
 from melama_jax.training.metrics import Silent
 from melama_jax.training.state import TrainState
@@ -126,30 +124,17 @@ class SaveCheckpoints:
         self._save(event.step, event.state)
 
 
-class StopOnSignal:
-    """Turns SIGTERM and the first Ctrl-C into "stop after this step"; use as a context manager.
+class ReportWaiting:
+    """Every `every` steps, how long this host waited for its data, so that a slow one is named.
 
-    Calling it says whether a signal came. The earlier handlers come back on leaving.
+    Args:
+        hosts: this process among the others.
+        every: steps between reports.
     """
 
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self._earlier: dict[int, Any] = {}
+    def __init__(self, hosts: Hosts, every: int):
+        self._hosts, self._every = hosts, every
 
-    def __call__(self) -> bool:
-        return self.received is not None
-
-    def __enter__(self) -> StopOnSignal:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._earlier[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, _: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-        print(f"{self.received} received: saving after this step", file=sys.stderr, flush=True)
+    def after_step(self, event: StepEvent) -> None:
+        if event.step % self._every == 0:
+            self._hosts.report(event.step)

@@ -36,9 +36,9 @@ class Hook(Protocol):
 
 
 class Stop(Protocol):
-    """Whether somebody asked the run to stop."""
+    """Whether somebody asked the run to stop, so many batches into it; on every process after the same batch."""
 
-    def __call__(self) -> bool: ...
+    def __call__(self, batches: int) -> bool: ...
 
 
 def run_loop(
@@ -50,11 +50,11 @@ def run_loop(
     stop: Stop,
 ) -> TrainState:
     """Steps until `train_steps` or until `stop()`; returns the last state."""
-    step = int(state.step)
+    step, read = int(state.step), int(state.data_step)
     while step < train_steps:
         state, metrics = train_step(state, next(batches))
-        step += 1
-        last = step == train_steps or stop()
+        step, read = step + 1, read + 1
+        last = stop(read) or step == train_steps
         event = StepEvent(step, state, metrics, last)
         for hook in hooks:
             hook.after_step(event)

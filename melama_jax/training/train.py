@@ -27,11 +27,13 @@ from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
 from melama_jax.training.card import card_for
 from melama_jax.training.config import Run
 from melama_jax.training.heldout import make_loss_sum, mean_loss
-from melama_jax.training.hooks import HeldOut, LogMetrics, SaveCheckpoints, StopOnSignal
-from melama_jax.training.loop import run_loop
+from melama_jax.training.hooks import HeldOut, LogMetrics, ReportWaiting, SaveCheckpoints
+from melama_jax.training.hosts import Hosts
+from melama_jax.training.loop import Hook, run_loop
 from melama_jax.training.metrics import MetricsLog, Silent
 from melama_jax.training.optimizer import make_optimizer, schedule
 from melama_jax.training.setup import Setup, abstract_state, initial_state, set_up, state_shardings
+from melama_jax.training.signals import StopOnSignal, StopTogether
 from melama_jax.training.state import TrainState
 from melama_jax.training.step import make_train_step
 
@@ -51,13 +53,16 @@ class Outcome:
     stopped_by: str | None
 
 
-def train(run: Run, gin: str = "", show: Callable[[str], None] | None = print) -> Outcome:
+def train(
+    run: Run, gin: str = "", show: Callable[[str], None] | None = print, hosts: Hosts | None = None
+) -> Outcome:
     """Trains until run.train_steps, or until SIGTERM: then saves, and a later call goes on from there.
 
     Args:
         run: everything the run is told.
         gin: the gin text behind `run`, kept in every checkpoint.
         show: takes progress lines; None for silence.
+        hosts: this process among the hosts of the run (training/distributed.py); None where it is alone.
 
     Raises:
         InputError: run, data, model and devices do not go together.
@@ -84,8 +89,8 @@ def train(run: Run, gin: str = "", show: Callable[[str], None] | None = print) -
         start = int(state.step)
         if show is not None:
             show(_opening(run, setup, start, resumed is not None))
-        with StopOnSignal() as stop:
-            state = _loop(run, setup, optimizer, loader, tokenizer, store, card, state, stop, show)
+        with StopOnSignal() if jax.process_count() == 1 else StopTogether() as stop:
+            state = _loop(run, setup, optimizer, loader, tokenizer, store, card, state, stop, show, hosts)
             store.wait()  # a second signal must not end the process in the middle of the last save
     return Outcome(int(state.step), start, stop.received if int(state.step) < run.train_steps else None)
 
@@ -114,6 +119,7 @@ def _loop(
     state: TrainState,
     stop: StopOnSignal,
     show: Callable[[str], None] | None,
+    hosts: Hosts | None,
 ) -> TrainState:
     bos_id = bos_for(loader, tokenizer)
     step = jit_train_step(run, setup, optimizer, bos_id)
@@ -134,12 +140,15 @@ def _loop(
     log = MetricsLog(Path(run.model_dir), int(state.step)) if jax.process_index() == 0 else Silent()
     tokens = run.batch_size * run.seq_len
     rate = schedule(run.optimizer, run.train_steps)
-    hooks = [
+    hooks: list[Hook] = [
+        *([ReportWaiting(hosts, run.log_every)] if hosts else []),
         LogMetrics(log, rate, tokens, run.train_steps, run.log_every, show),
         HeldOut(log, measure, run.heldout_every, show),
         SaveCheckpoints(save, run.save_every),
     ]
     batches = global_batches(loader, placed, int(state.data_step))
+    if hosts:
+        batches = hosts.taking(batches)
     try:
         return run_loop(state, step, batches, run.train_steps, hooks, stop)
     finally:

@@ -1,0 +1,142 @@
+"""The hosts of a run meet before JAX joins them: who stays away is known by number, and the connections stay open.
+
+JAX's own service ends every process with a stack trace where a host does not come, and does not say which. So host 0
+first calls the roll over TCP, on the port where JAX's coordinator will listen right after it: no other port has to be
+open. Each message is one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from typing import Any
+
+from melama_jax.errors import RunFailed
+
+_HELLO = "melama_jax"
+_LONGEST = 65536  # bytes of a line; whoever sends more is none of us
+_ANSWER = 5.0  # seconds for a newcomer to say who it is
+
+Message = dict[str, Any]
+
+
+class Link:
+    """One open connection: messages out from any thread, messages in for one."""
+
+    def __init__(self, connection: socket.socket):
+        self.socket = connection
+        self._lock = threading.Lock()
+        self._rest = b""
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, message: Message) -> None:
+        """Sends, or does nothing where the other side is gone: the reader finds that out."""
+        try:
+            with self._lock:
+                self.socket.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            pass
+
+    def read(self) -> list[Message] | None:
+        """The messages that have come, waiting for some bytes; None once the other side has closed."""
+        try:
+            got = self.socket.recv(_LONGEST)
+        except TimeoutError:
+            return []
+        except OSError:
+            return None
+        *lines, self._rest = (self._rest + got).split(b"\n")
+        if not got or len(self._rest) > _LONGEST:
+            return None
+        try:
+            messages = [json.loads(line) for line in lines]
+        except ValueError:
+            return None
+        return messages if all(isinstance(message, dict) for message in messages) else None
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def call_roll(bind: tuple[str, int], hosts: int, within: float) -> dict[int, Link]:
+    """Host 0's part: {number: its connection} of all the others.
+
+    Args:
+        bind: address and port to listen on; "" is every address. Both are free again afterwards.
+        hosts: how many there are, this one included.
+        within: seconds to wait for them.
+
+    Raises:
+        RunFailed: names who did not come; those who did are told so.
+    """
+    deadline = time.monotonic() + within
+    links: dict[int, Link] = {}
+    with _listen(bind) as server:
+        while len(links) < hosts - 1 and (left := deadline - time.monotonic()) > 0:
+            server.settimeout(left)
+            try:
+                link = Link(server.accept()[0])
+            except TimeoutError:
+                break
+            number = _who(link)
+            if number is None or not 0 < number < hosts:
+                link.close()
+            else:
+                links[number] = link  # one that was started again takes its own place
+    missing = [number for number in range(1, hosts) if number not in links]
+    if missing:
+        text = f"{hosts_named(missing, hosts)} did not join within {within:g} s"
+        for link in links.values():
+            link.send({"ended": text, "code": 1})
+        raise RunFailed(text)
+    for link in links.values():
+        link.send({"all": hosts})
+        link.socket.settimeout(None)
+    return links
+
+
+def answer_roll(address: tuple[str, int], number: int, hosts: int, within: float) -> Link:
+    """The other hosts' part: the connection to host 0, once all have come.
+
+    Raises:
+        RunFailed: host 0 does not answer, or says who is missing.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            link = Link(socket.create_connection(address, timeout=_ANSWER))
+            break
+        except OSError:  # not there yet
+            if time.monotonic() > deadline:
+                raise RunFailed(f"{hosts_named([0], hosts)} did not join within {within:g} s") from None
+            time.sleep(0.1)
+    link.send({_HELLO: number})
+    link.socket.settimeout(2 * within)  # host 0 gives up first, and says why
+    messages = link.read() or [{"ended": f"{hosts_named([0], hosts)} ended before all had joined"}]
+    if "all" not in messages[0]:
+        raise RunFailed(str(messages[0].get("ended")))
+    link.socket.settimeout(None)
+    return link
+
+
+def hosts_named(numbers: list[int], hosts: int) -> str:
+    """`host 3 of 4`, `hosts 1, 3 of 4`: numbers count from 0."""
+    return f"host{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))} of {hosts}"
+
+
+def _listen(bind: tuple[str, int]) -> socket.socket:
+    if not bind[0] and socket.has_dualstack_ipv6():
+        return socket.create_server(bind, family=socket.AF_INET6, dualstack_ipv6=True)
+    family = socket.AF_INET6 if ":" in bind[0] else socket.AF_INET
+    return socket.create_server(bind, family=family)
+
+
+def _who(link: Link) -> int | None:
+    link.socket.settimeout(_ANSWER)
+    messages = link.read()
+    number = messages[0].get(_HELLO) if messages else None
+    return number if isinstance(number, int) else None
