@@ -84,7 +84,7 @@ def test_plan_a_pod(here):
     assert plan["fits"] and plan["peak_bytes_per_chip"] == sum(plan["memory"].values())
     assert "fits: " in printed["plan"] and "8 chips" in printed["read"]
     assert "does not fit" in printed["too-large"] and "exit code 1" in printed["too-large"]
-    assert "gcloud compute tpus queued-resources create me-llama-7b" in printed["launch"]
+    assert "tpu/requeue.sh gs://my-bucket/launches/me-llama-7b/status me-llama-7b" in printed["launch"]
     assert "sky jobs launch" in printed["skypilot"]
 
 
@@ -92,4 +92,4 @@ def test_plan_a_pod_without_the_compiler(here):
     printed = executed("plan_a_pod", here, "import sys\nsys.modules['libtpu'] = None")
     assert "SKIPPED" in printed["install"] and "pip install" in printed["install"]
     assert not any(printed[cell] for cell in ("plan", "read", "too-large"))
-    assert "queued-resources create" in printed["launch"]
+    assert "tpu/requeue.sh" in printed["launch"]

@@ -22,11 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--slices", type=int, default=1, metavar="N", help="so many of them, joined by network"
     )
     parser.add_argument("--name", required=True, help="of the request, the job or the workload")
-    parser.add_argument("--spot", action="store_true", help="take capacity that can be withdrawn")
+    parser.add_argument(
+        "--spot", action="store_true", help="take capacity that can be withdrawn, and ask again when it was"
+    )
     parser.add_argument("--zone", help="Google Cloud zone; default: the launcher's own")
     parser.add_argument("--project", help="Google Cloud project; default: the launcher's own")
     parser.add_argument(
-        "--code", metavar="gs://...tar.gz", help="queued-resource: where the checkout is uploaded to"
+        "--bucket", help="queued-resource, skypilot: the Cloud Storage bucket every host mounts at /gcs"
     )
     parser.add_argument("--cluster", help="xpk: the GKE cluster")
     parser.add_argument("--dry-run", action="store_true", help="print it, run nothing")
@@ -66,7 +68,7 @@ def made_commands(args: argparse.Namespace):  # noqa: ANN201  (a room's type, im
 
     from melama_jax.errors import InputError
     from melama_jax.gin_edge import load_run
-    from melama_jax.launching.launch import Launch, travelling_files
+    from melama_jax.launching.launch import Launch, check_run, travelling_files
     from melama_jax.launching.queued_resource import queued_resource
     from melama_jax.launching.skypilot import skypilot
     from melama_jax.launching.xpk import xpk
@@ -75,12 +77,14 @@ def made_commands(args: argparse.Namespace):  # noqa: ANN201  (a room's type, im
     gin = gin_arguments(args)
     where = find_slice(args.topology)
     training, _ = load_run(gin)  # what cannot be read here must not wait in a queue to fail there
-    training.mesh.sizes(where.chips * args.slices)
+    launch = Launch(
+        *(args.name, gin, training.model_dir, where),
+        *(args.slices, args.spot, args.bucket, args.zone, args.project),
+    )
+    check_run(training, where, args.slices, mounted=args.on != "xpk")
     own_files = travelling_files(gin, Path())
-    for flag, on in (("code", "queued-resource"), ("cluster", "xpk")):
-        if getattr(args, flag) and args.on != on:
-            raise InputError(f"--{flag}", f"with {args.on}", f"nothing: it belongs to {on}")
-    launch = Launch(args.name, gin, where, args.slices, args.spot, args.zone, args.project)
+    if args.cluster and args.on != "xpk":
+        raise InputError("--cluster", f"with {args.on}", "nothing: it belongs to xpk")
     if args.on == "queued-resource":
-        return queued_resource(launch, args.code, own_files)
+        return queued_resource(launch, own_files)
     return skypilot(launch) if args.on == "skypilot" else xpk(launch, args.cluster)

@@ -6,13 +6,20 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from melama_jax.errors import InputError
 from melama_jax.gin_edge import GinArguments, config_folders
 from melama_jax.planning.slices import Slice
+from melama_jax.training.config import Run
+
+MOUNT = "/gcs"  # where every host of a TPU VM slice sees the launch's bucket
+RESTARTS = (
+    10  # how often a run that ended other than done is started again where it is, before it counts as failed
+)
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")  # the strictest of the three: XPK's
+_BUCKET = re.compile(r"[a-z0-9][-._a-z0-9]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True)
@@ -22,18 +29,22 @@ class Launch:
     Args:
         name: of the request, the job or the workload.
         gin: the run, as the command line says it.
+        model_dir: the run folder that `gin` comes to.
         where: the slice.
         slices: how many of it, joined by the data-centre network.
         spot: take capacity that can be withdrawn.
+        bucket: Cloud Storage bucket that the hosts mount at MOUNT; None where the launcher brings its own storage.
         zone: Google Cloud zone; None leaves it to the launcher's own default.
         project: Google Cloud project; None likewise.
     """
 
     name: str
     gin: GinArguments
+    model_dir: str
     where: Slice
     slices: int = 1
     spot: bool = False
+    bucket: str | None = None
     zone: str | None = None
     project: str | None = None
 
@@ -44,6 +55,8 @@ class Launch:
             )
         if self.slices < 1:
             raise InputError("--slices", str(self.slices), "a whole number above 0")
+        if self.bucket is not None and not _BUCKET.fullmatch(self.bucket):
+            raise InputError("--bucket", self.bucket, "the name of a Cloud Storage bucket, without gs://")
 
 
 @dataclass(frozen=True)
@@ -71,9 +84,47 @@ def train_arguments(gin: GinArguments) -> list[str]:
     ]
 
 
-def on_every_host(gin: GinArguments) -> str:
-    """One shell line for each host, run in the checkout: set up, then train."""
-    return "bash tpu/setup_vm.sh && " + shlex.join(["bash", "tpu/start_train.sh", *train_arguments(gin)])
+def set_up_line(launch: Launch) -> str:
+    """The shell line that makes a host ready, run in the checkout."""
+    mount = f" && bash tpu/mount_bucket.sh {launch.bucket} {MOUNT}" if launch.bucket else ""
+    return f"bash tpu/setup_vm.sh{mount}"
+
+
+def train_line(launch: Launch) -> str:
+    """The shell line that trains, run in the checkout on every host after set_up_line.
+
+    Compiled programs are kept in the run folder: only the first host writes them, and all read them when a run goes
+    on elsewhere.
+    """
+    cache = f"JAX_COMPILATION_CACHE_DIR={PurePosixPath(launch.model_dir) / 'compiled'}"
+    return shlex.join(["env", cache, "bash", "tpu/start_train.sh", *train_arguments(launch.gin)])
+
+
+def require_bucket(launch: Launch) -> str:
+    """The launch's bucket; InputError where there is none."""
+    if launch.bucket is None:
+        raise InputError("--bucket", "none given", f"the bucket that every host mounts at {MOUNT}")
+    return launch.bucket
+
+
+def check_run(run: Run, where: Slice, slices: int, mounted: bool) -> None:
+    """InputError for a run that its slices cannot hold, or whose folders would be lost with a host.
+
+    Args:
+        run: what is launched.
+        where: the slice.
+        slices: how many of it.
+        mounted: whether hosts share nothing but a bucket at MOUNT.
+    """
+    run.mesh.sizes(where.chips * slices)
+    run.mesh.require_slices(slices)
+    for name, folder in (
+        ("MODEL_DIR", run.model_dir),
+        ("DATA_DIR", run.data_dir),
+        ("INIT_FROM", run.init_from),
+    ):
+        if mounted and folder is not None and not folder.startswith(f"{MOUNT}/"):
+            raise InputError(name, folder, f"a path below {MOUNT}, the bucket: hosts share nothing else")
 
 
 def travelling_files(gin: GinArguments, checkout: Path) -> tuple[str, ...]:

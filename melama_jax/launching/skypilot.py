@@ -7,11 +7,17 @@ runs `setup` and `run` on every host of the slice.
 from __future__ import annotations
 
 import json
-import shlex
 
 from melama_jax.errors import InputError
 from melama_jax.launching.accelerators import accelerator_type, runtime_version
-from melama_jax.launching.launch import Commands, Launch, train_arguments
+from melama_jax.launching.launch import (
+    RESTARTS,
+    Commands,
+    Launch,
+    require_bucket,
+    set_up_line,
+    train_line,
+)
 
 
 def skypilot(launch: Launch) -> Commands:
@@ -22,6 +28,7 @@ def skypilot(launch: Launch) -> Commands:
         )
     if launch.project:
         raise InputError("--project", launch.project, "nothing: SkyPilot takes it from its own configuration")
+    require_bucket(launch)
     path = f"launches/{launch.name}/task.yaml"
     return Commands(
         files={path: task_yaml(launch)},
@@ -30,9 +37,8 @@ def skypilot(launch: Launch) -> Commands:
 
 
 def task_yaml(launch: Launch) -> str:
-    """The task."""
+    """The task. A withdrawn slice is sought in the same region first: the bucket is there."""
     infra = f"gcp/*/{launch.zone}" if launch.zone else "gcp"
-    train = shlex.join(["bash", "tpu/start_train.sh", *train_arguments(launch.gin)])
     return f"""name: {quoted(launch.name)}
 workdir: .
 resources:
@@ -41,8 +47,11 @@ resources:
   accelerator_args:
     runtime_version: {quoted(runtime_version(launch.where))}
   use_spot: {json.dumps(launch.spot)}
-setup: {quoted("bash tpu/setup_vm.sh")}
-run: {quoted(train)}
+  job_recovery:
+    strategy: FAILOVER
+    max_restarts_on_errors: {RESTARTS}
+setup: {quoted(set_up_line(launch))}
+run: {quoted(train_line(launch))}
 """
 
 

@@ -1,26 +1,29 @@
 """XPK: a JobSet on a GKE cluster of TPU slices, single or several.
 
 Flags as in `xpk workload create`; XPK puts the working folder on top of a base image and runs the command there, on
-every host.
+every host. The JobSet starts all hosts again when one is lost: those left fail, so failures of theirs count as well.
 """
 
 from __future__ import annotations
 
 from melama_jax.errors import InputError
 from melama_jax.launching.accelerators import accelerator_type
-from melama_jax.launching.launch import Commands, Launch, on_every_host
+from melama_jax.launching.launch import Commands, Launch, set_up_line, train_line
 
 BASE_IMAGE = "python:3.11"
-MAX_RESTARTS = 50  # what XPK's own pages advise for a run that continues by itself
+MAX_RESTARTS = (
+    50  # what XPK's own pages advise for a run that continues by itself: withdrawn nodes count, too
+)
+GRACE_SECONDS = 300  # from SIGTERM to SIGKILL: time for the last checkpoint
 
 
 def xpk(launch: Launch, cluster: str | None) -> Commands:
-    """Submits the workload to `cluster`, which must hold such slices."""
+    """Submits the workload to `cluster`, which must hold such slices, or make them (then spot ones if asked)."""
     if not cluster:
         raise InputError("--cluster", "none given", "the GKE cluster to run on, made by `xpk cluster create`")
-    if launch.spot:
+    if launch.bucket:
         raise InputError(
-            "--spot", "with xpk", "nothing: spot nodes are asked for by `xpk cluster create --spot`"
+            "--bucket", launch.bucket, "nothing: a cluster's bucket is attached once, by `xpk storage attach`"
         )
     return Commands(
         argvs=(
@@ -30,12 +33,15 @@ def xpk(launch: Launch, cluster: str | None) -> Commands:
                 f"--cluster={cluster}",
                 f"--tpu-type={accelerator_type(launch.where)}",
                 f"--num-slices={launch.slices}",
+                *(["--spot"] if launch.spot else []),
                 *([f"--zone={launch.zone}"] if launch.zone else []),
                 *([f"--project={launch.project}"] if launch.project else []),
                 f"--base-docker-image={BASE_IMAGE}",
                 "--script-dir=.",
                 f"--max-restarts={MAX_RESTARTS}",
-                f"--command={on_every_host(launch.gin)}",
+                "--restart-on-user-code-failure",
+                f"--termination-grace-period-seconds={GRACE_SECONDS}",
+                f"--command={set_up_line(launch)} && {train_line(launch)}",
             ],
         )
     )

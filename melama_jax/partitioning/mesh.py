@@ -54,6 +54,11 @@ class MeshShape:
             raise InputError("MeshShape", found, f"sizes whose product is the {devices} devices here")
         return tuple(sizes)
 
+    def require_slices(self, slices: int) -> None:
+        """InputError where the `slice` axis is not the slices there are: other axes would cross the slow network."""
+        if self.slice not in (-1, slices):
+            raise InputError("MeshShape.slice", str(self.slice), f"{slices}, as --slices says")
+
 
 def make_mesh(shape: MeshShape, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
     """A mesh over all devices (or those given), neighbours on the torus next to each other where that is known."""

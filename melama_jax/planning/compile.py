@@ -97,8 +97,7 @@ def trace_step(run: Run, where: Slice, slices: int = 1) -> TracedStep:
     Raises:
         InputError: run, model and slice do not go together, or the TPU compiler is not installed.
     """
-    if run.mesh.slice not in (-1, slices):
-        raise InputError("MeshShape.slice", str(run.mesh.slice), f"{slices}, as --slices says")
+    run.mesh.require_slices(slices)
     config = model_config(run)
     setup = set_up(run, config, slice_devices(where, slices))
     optimizer = make_optimizer(run.optimizer, run.train_steps)

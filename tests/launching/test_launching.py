@@ -6,7 +6,9 @@ specification, Cloud TPU) and XPK (workload create).
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -18,8 +20,8 @@ from hypothesis import strategies as st
 
 from melama_jax.cli.main import main
 from melama_jax.errors import InputError
-from melama_jax.gin_edge import GinArguments
-from melama_jax.launching.launch import Launch, on_every_host, train_arguments, travelling_files
+from melama_jax.gin_edge import GinArguments, config_folders, load_run
+from melama_jax.launching.launch import Launch, train_arguments, travelling_files
 from melama_jax.launching.queued_resource import queued_resource
 from melama_jax.launching.skypilot import skypilot, task_yaml
 from melama_jax.launching.xpk import xpk
@@ -27,23 +29,24 @@ from melama_jax.planning.slices import find_slice
 
 GIN = GinArguments(
     ("models/llama2_7b.gin", "runs/pretrain.gin"),
-    ("MODEL_DIR=/mnt/bucket/run 1", "TRAIN_STEPS=1000"),
+    ("MODEL_DIR=/gcs/run 1", "TRAIN_STEPS=1000"),
 )
 TRAIN = (
+    "env 'JAX_COMPILATION_CACHE_DIR=/gcs/run 1/compiled' "
     "bash tpu/start_train.sh --gin_file=models/llama2_7b.gin --gin_file=runs/pretrain.gin "
-    "'--gin.MODEL_DIR=/mnt/bucket/run 1' --gin.TRAIN_STEPS=1000"
+    "'--gin.MODEL_DIR=/gcs/run 1' --gin.TRAIN_STEPS=1000"
 )
 NASTY = GinArguments(
     ("a.gin",), ('MODEL_DIR=it\'s $HOME `id` "q" \\ *;&|{x}', "RATES={'biomedical': 15}"), ("my dir",)
 )
 
 
-def launch(topology="v5p-128", gin=GIN, **kwargs):
-    return Launch("pretrain-7b", gin, find_slice(topology), **kwargs)
+def launch(topology="v5p-128", gin=GIN, bucket="my-bucket", **kwargs):
+    return Launch("pretrain-7b", gin, "/gcs/run 1", find_slice(topology), bucket=bucket, **kwargs)
 
 
 def test_queued_resource():
-    made = queued_resource(launch(spot=True, zone="us-east5-a", project="mine"), "gs://bucket/code.tar.gz")
+    made = queued_resource(launch(zone="us-east5-a", project="mine"))
     assert (
         made.script()
         == f"""\
@@ -52,21 +55,42 @@ cat > launches/pretrain-7b/startup.sh <<'END_OF_FILE'
 #!/usr/bin/env bash
 # Runs as root on every host of the slice at every boot.
 set -euo pipefail
-export HOME=/root
+export HOME=/root PATH="$PATH:/snap/bin"
 mkdir -p /opt/melama_jax
 cd /opt/melama_jax
-gcloud storage cp gs://bucket/code.tar.gz code.tar.gz
+gcloud storage cp gs://my-bucket/launches/pretrain-7b/code.tar.gz code.tar.gz
 tar --extract --gzip --file=code.tar.gz
-bash tpu/setup_vm.sh && {TRAIN}
+until bash tpu/setup_vm.sh && bash tpu/mount_bucket.sh my-bucket /gcs; do sleep 30; done
+exec bash tpu/until_done.sh /gcs/launches/pretrain-7b/status 10 {TRAIN}
+END_OF_FILE
+mkdir -p launches/pretrain-7b
+cat > launches/pretrain-7b/status <<'END_OF_FILE'
+running
 END_OF_FILE
 git diff --exit-code --stat HEAD
 git archive --format=tar.gz --output=launches/pretrain-7b/code.tar.gz HEAD
-gcloud storage cp launches/pretrain-7b/code.tar.gz gs://bucket/code.tar.gz --project=mine
+gcloud storage cp launches/pretrain-7b/code.tar.gz gs://my-bucket/launches/pretrain-7b/code.tar.gz --project=mine
+gcloud storage cp launches/pretrain-7b/status gs://my-bucket/launches/pretrain-7b/status --project=mine
 gcloud compute tpus queued-resources create pretrain-7b --accelerator-type=v5p-128 --runtime-version=v2-alpha-tpuv5 \
---node-id=pretrain-7b --zone=us-east5-a --project=mine --spot \
+--node-id=pretrain-7b --zone=us-east5-a --project=mine \
 --metadata-from-file=startup-script=launches/pretrain-7b/startup.sh
 """
     )
+
+
+def test_spot_capacity_is_watched():
+    *_, watch = queued_resource(launch(spot=True, zone="us-east5-a", project="mine")).argvs
+    assert watch == [
+        *("bash", "tpu/requeue.sh", "gs://my-bucket/launches/pretrain-7b/status", "pretrain-7b"),
+        *(
+            "--accelerator-type=v5p-128",
+            "--runtime-version=v2-alpha-tpuv5",
+            "--node-id=pretrain-7b",
+            "--spot",
+        ),
+        *("--zone=us-east5-a", "--project=mine"),
+        "--metadata-from-file=startup-script=launches/pretrain-7b/startup.sh",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -83,11 +107,18 @@ gcloud compute tpus queued-resources create pretrain-7b --accelerator-type=v5p-1
             "--accelerator-type=v5litepod-256 --runtime-version=v2-alpha-tpuv5-lite "
             "--node-count=2 --node-prefix=pretrain-7b",
         ),
+        (
+            "v5p-128",
+            2,
+            "--accelerator-type=v5p-128 --runtime-version=v2-alpha-tpuv5 "
+            "--node-count=2 --node-prefix=pretrain-7b",
+        ),
+        ("v5p-512", 1, "--accelerator-type=v5p-512 --runtime-version=v2-alpha-tpuv5 --node-id=pretrain-7b"),
         ("v6e-8", 1, "--accelerator-type=v6e-8 --runtime-version=v2-alpha-tpuv6e --node-id=pretrain-7b"),
     ],
 )
 def test_queued_resource_of_each_generation(topology, slices, flags):
-    made = queued_resource(launch(topology, slices=slices), "gs://bucket/code.tar.gz")
+    made = queued_resource(launch(topology, slices=slices))
     start = "gcloud compute tpus queued-resources create pretrain-7b".split()
     startup = "--metadata-from-file=startup-script=launches/pretrain-7b/startup.sh"
     assert made.argvs[-1] == [*start, *flags.split(), startup]
@@ -106,14 +137,17 @@ def test_skypilot():
             "accelerators": "tpu-v5litepod-256",
             "accelerator_args": {"runtime_version": "v2-alpha-tpuv5-lite"},
             "use_spot": True,
+            "job_recovery": {"strategy": "FAILOVER", "max_restarts_on_errors": 10},
         },
-        "setup": "bash tpu/setup_vm.sh",
+        "setup": "bash tpu/setup_vm.sh && bash tpu/mount_bucket.sh my-bucket /gcs",
         "run": TRAIN,
     }
 
 
 def test_xpk():
-    (argv,) = xpk(launch(slices=2, zone="us-east5-a", project="mine"), "my-cluster").argvs
+    (argv,) = xpk(
+        launch(slices=2, bucket=None, spot=True, zone="us-east5-a", project="mine"), "my-cluster"
+    ).argvs
     assert argv == [
         *(
             "xpk",
@@ -123,22 +157,31 @@ def test_xpk():
             "--cluster=my-cluster",
             "--tpu-type=v5p-128",
         ),
-        *("--num-slices=2", "--zone=us-east5-a", "--project=mine", "--base-docker-image=python:3.11"),
-        *("--script-dir=.", "--max-restarts=50", f"--command=bash tpu/setup_vm.sh && {TRAIN}"),
+        *(
+            "--num-slices=2",
+            "--spot",
+            "--zone=us-east5-a",
+            "--project=mine",
+            "--base-docker-image=python:3.11",
+        ),
+        *("--script-dir=.", "--max-restarts=50", "--restart-on-user-code-failure"),
+        *("--termination-grace-period-seconds=300", f"--command=bash tpu/setup_vm.sh && {TRAIN}"),
     ]
 
 
 @pytest.mark.parametrize(
     ("make", "word"),
     [
-        (lambda: queued_resource(launch(), None), "--code"),
-        (lambda: queued_resource(launch(), "gs://bucket/$(id).tar.gz"), "--code"),
+        (lambda: queued_resource(launch(bucket=None)), "--bucket"),
+        (lambda: launch(bucket="gs://bucket"), "--bucket"),
+        (lambda: launch(bucket="b$(id)"), "--bucket"),
+        (lambda: skypilot(launch(bucket=None)), "--bucket"),
         (lambda: skypilot(launch(slices=2)), "--slices"),
         (lambda: skypilot(launch(project="mine")), "--project"),
-        (lambda: xpk(launch(), None), "--cluster"),
-        (lambda: xpk(launch(spot=True), "c"), "--spot"),
-        (lambda: Launch("Run_1", GIN, find_slice("v5p-128")), "--name"),
-        (lambda: Launch("x" * 41, GIN, find_slice("v5p-128")), "--name"),
+        (lambda: xpk(launch(bucket=None), None), "--cluster"),
+        (lambda: xpk(launch(), "c"), "--bucket"),
+        (lambda: Launch("Run_1", GIN, "m", find_slice("v5p-128")), "--name"),
+        (lambda: Launch("x" * 41, GIN, "m", find_slice("v5p-128")), "--name"),
         (lambda: launch(slices=0), "--slices"),
     ],
 )
@@ -152,26 +195,33 @@ def checkout(tmp_path_factory) -> Path:
     """A folder with scripts that write down their arguments instead of training."""
     folder = tmp_path_factory.mktemp("checkout")
     (folder / "tpu").mkdir()
-    (folder / "tpu" / "setup_vm.sh").write_text("true\n")
-    (folder / "tpu" / "start_train.sh").write_text('printf "%s\\0" "$@" > arguments\n')
+    for name in ("setup_vm.sh", "mount_bucket.sh"):
+        (folder / "tpu" / name).write_text("true\n")
+    for name in ("until_done.sh", "requeue.sh"):
+        shutil.copy(Path(__file__).parents[2] / "tpu" / name, folder / "tpu")
+    (folder / "tpu" / "start_train.sh").write_text(
+        'printf "%s\\0" "$JAX_COMPILATION_CACHE_DIR" "$@" > arguments\n'
+    )
     return folder
 
 
 def received(checkout: Path, command: str) -> list[str]:
-    """What start_train.sh is given when a shell runs `command` in the checkout."""
+    """The compile cache and the arguments that start_train.sh is given when a shell runs `command` in the checkout."""
     subprocess.run(["bash", "-c", command], cwd=checkout, check=True)
     return (checkout / "arguments").read_text().split("\0")[:-1]
 
 
 @pytest.mark.parametrize("gin", [GIN, NASTY])
 def test_hosts_receive_what_the_user_said(gin, checkout):
-    expected = train_arguments(gin)
-    assert received(checkout, on_every_host(gin)) == expected
-    assert received(checkout, yaml.safe_load(task_yaml(launch(gin=gin)))["run"]) == expected
-    (argv,) = xpk(launch(gin=gin), "c").argvs
+    expected = ["/gcs/run 1/compiled", *train_arguments(gin)]
+    task = yaml.safe_load(task_yaml(launch(gin=gin)))
+    assert received(checkout, f"{task['setup']} && {task['run']}") == expected
+    (argv,) = xpk(launch(gin=gin, bucket=None), "c").argvs
     assert received(checkout, argv[-1].removeprefix("--command=")) == expected
-    (startup,) = queued_resource(launch(gin=gin), "gs://bucket/code.tar.gz").files.values()
-    assert received(checkout, startup.splitlines()[-1]) == expected
+    startup, _ = queued_resource(launch(gin=gin)).files.values()
+    lines = startup.splitlines()[-2:]
+    assert received(checkout, "\n".join(lines).replace("/gcs/launches/pretrain-7b/", "")) == expected
+    assert (checkout / "status").read_text() == "done\n"
 
 
 @settings(max_examples=25, deadline=None)
@@ -179,13 +229,15 @@ def test_hosts_receive_what_the_user_said(gin, checkout):
 def test_any_value_survives_yaml_and_shell(checkout, value):
     gin = GinArguments(("a.gin",), (f"MODEL_DIR={value}",))
     run = yaml.safe_load(task_yaml(launch(gin=gin)))["run"]
-    assert received(checkout, run) == ["--gin_file=a.gin", f"--gin.MODEL_DIR={value}"]
+    assert received(checkout, run)[1:] == ["--gin_file=a.gin", f"--gin.MODEL_DIR={value}"]
 
 
 FLAGS = (
     *("--gin_file=models/tiny.gin", "--gin_file=runs/pretrain.gin", "--gin_file=slices/v6e-8.gin"),
-    *("--gin.MODEL_DIR=m", "--gin.DATA_DIR=d", "--gin.TRAIN_STEPS=5", "--topology", "v6e-8", "--name", "try"),
+    *("--gin.MODEL_DIR=/gcs/m", "--gin.DATA_DIR=/gcs/d", "--gin.TRAIN_STEPS=5"),
+    *("--topology", "v6e-8", "--name", "try"),
 )
+SKY = (*FLAGS, "--on", "skypilot", "--bucket", "my-bucket")
 
 
 @pytest.fixture
@@ -203,31 +255,37 @@ def tools(checkout, monkeypatch) -> Path:
 
 
 def test_a_dry_run_prints_and_touches_nothing(tools, capsys):
-    assert main(["launch", *FLAGS, "--on", "skypilot", "--dry-run"]) == 0
+    assert main(["launch", *SKY, "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert not (tools / "called").exists() and not (tools / "launches").exists()
     subprocess.run(["bash", "-c", printed], cwd=tools, check=True)
     by_hand = (tools / "called").read_text(), (tools / "launches/try/task.yaml").read_text()
-    assert main(["launch", *FLAGS, "--on", "skypilot"]) == 0
+    assert main(["launch", *SKY]) == 0
     assert ((tools / "called").read_text(), (tools / "launches/try/task.yaml").read_text()) == by_hand
 
 
 def test_a_launcher_that_fails_or_is_missing_is_exit_1(tools, capsys, monkeypatch):
     (tools / "refuse").touch()
-    assert main(["launch", *FLAGS, "--on", "skypilot"]) == 1
+    assert main(["launch", *SKY]) == 1
     assert "sky ended with exit code 1" in capsys.readouterr().err
     monkeypatch.setenv("PATH", str(tools / "nowhere"))
-    assert main(["launch", *FLAGS, "--on", "skypilot"]) == 1
+    assert main(["launch", *SKY]) == 1
     assert "sky is not installed here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (["--on", "xpk", "--cluster", "c", "--code", "gs://b/c.tar.gz"], "--code"),
+        (["--on", "xpk", "--cluster", "c", "--bucket", "my-bucket"], "--bucket"),
         (["--on", "skypilot", "--cluster", "c"], "--cluster"),
+        (["--on", "queued-resource"], "--bucket"),
         (["--on", "skypilot", "--gin.TRAIN_STEP=5"], "TRAIN_STEP"),
         (["--on", "skypilot", "--gin.MeshShape.fsdp=3"], "MeshShape"),
+        (["--on", "xpk", "--cluster", "c", "--slices", "2"], "MeshShape.slice: found 1; expected 2"),
+        (
+            ["--on", "skypilot", "--gin.DATA_DIR=records"],
+            "DATA_DIR: found records; expected a path below /gcs",
+        ),
     ],
 )
 def test_bad_launches_are_one_line(tools, capsys, flags, word):
@@ -246,7 +304,31 @@ def test_gin_files_must_travel(tmp_path, checkout):
     assert own == ("mine.gin",)
     with pytest.raises(InputError, match="absolute"):
         travelling_files(GinArguments((str(checkout / "mine.gin"),)), checkout)
-    made = queued_resource(launch(), "gs://bucket/code.tar.gz", own)
+    made = queued_resource(launch(), own)
     assert ["git", "ls-files", "--error-unmatch", "--", "mine.gin"] in made.argvs
     with pytest.raises(InputError, match="start_train"):
         travelling_files(GIN, tmp_path)
+
+
+def shipped_slices() -> list[str]:
+    return sorted(path.stem for path in (config_folders()[-1] / "slices").glob("*.gin") if path.stem != "cpu")
+
+
+@pytest.mark.parametrize("name", shipped_slices())
+def test_every_shipped_slice_file_launches_a_run_on_its_slices(name, monkeypatch, capsys):
+    """NAMExN is N slices of NAME, as the launch's flags say it; the batch of runs/pretrain.gin splits over them."""
+    topology, _, slices = name.partition("x")
+    monkeypatch.chdir(config_folders()[-1].parent)
+    flags = [
+        "--gin_file=models/llama2_7b.gin",
+        "--gin_file=runs/pretrain.gin",
+        f"--gin_file=slices/{name}.gin",
+    ]
+    flags += [f"--gin.{macro}=/gcs/x" for macro in ("MODEL_DIR", "DATA_DIR", "INIT_FROM")]
+    where = ["--gin.TRAIN_STEPS=5", "--name=x", f"--topology={topology}", f"--slices={slices or 1}"]
+    assert main(["launch", *flags, *where, "--on=xpk", "--cluster=c", "--dry-run"]) == 0
+    assert f"--gin_file=slices/{name}.gin" in capsys.readouterr().out
+    unset = {"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1}
+    run, _ = load_run(GinArguments(tuple(flag.partition("=")[2] for flag in flags[:3])), unset)
+    ways = math.prod(run.mesh.sizes(find_slice(topology).chips * int(slices or 1))[:3])
+    assert run.batch_size % (ways * run.micro_batches) == 0

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs a command until it is done, and writes into a file how it ended: what tpu/requeue.sh waits for.
+#
+#   tpu/until_done.sh STATUS TIMES COMMAND...
+#
+# Exit code 0 of the command: `done`. 2 (bad input: it would be the same again): `failed`. Anything else, such as a
+# lost host or a signal: the command is run again, TIMES times at most, then `failed`.
+#
+#   MELAMA_PAUSE   seconds before it is run again (default: 30, so that all hosts have noticed a lost one)
+set -u
+status="$1" times="$2"
+shift 2
+
+for ((time = 0; time <= times; time++)); do
+  "$@"
+  code=$?
+  case "$code" in
+    0)
+      echo "done" >"$status"
+      exit 0
+      ;;
+    2) break ;;
+  esac
+  echo "$0: exit code $code, run $((time + 1)) of $((times + 1))" >&2
+  sleep "${MELAMA_PAUSE:-30}"
+done
+echo failed >"$status"
+exit "$code"
