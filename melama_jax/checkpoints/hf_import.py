@@ -13,9 +13,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.fingerprints import Fingerprint
 from melama_jax.checkpoints.hf_names import HF_TENSORS, ROTARY_TABLE, config_from_hf
-from melama_jax.checkpoints.orbax_weights import stream_handler, streamed_tree
+from melama_jax.checkpoints.orbax_weights import LateJsonHandler, LateJsonSave, stream_handler, streamed_tree
 from melama_jax.checkpoints.safetensors_folder import SafetensorsFolder, TensorFolder
+from melama_jax.checkpoints.step_prints import StepPrints, digest
 from melama_jax.checkpoints.torch_bin import TorchBinFolder
 from melama_jax.checkpoints.weights import Weights, expected_leaves, is_stacked, stored_dtype
 from melama_jax.errors import InputError
@@ -178,9 +180,14 @@ def save_converted(dst: str | os.PathLike[str], card: ModelCard, weights: Weight
     """
     if card.tokenizer:
         require_fit(dst, tokenizer_from_files(card.tokenizer), card.model)
-    handler = ocp.CompositeCheckpointHandler(params=stream_handler(), card=ocp.JsonCheckpointHandler())
+    handler = ocp.CompositeCheckpointHandler(
+        params=stream_handler(), card=ocp.JsonCheckpointHandler(), fingerprints=LateJsonHandler()
+    )
+    prints: dict[Path, Fingerprint] = {}
     items = ocp.args.Composite(
-        params=ocp.args.PyTreeSave(streamed_tree(weights)), card=ocp.args.JsonSave(card.to_json())
+        params=ocp.args.PyTreeSave(streamed_tree(weights, prints)),
+        card=ocp.args.JsonSave(card.to_json()),
+        fingerprints=LateJsonSave(lambda: StepPrints(digest(card.to_json()), prints, {}).to_json()),
     )
     with new_dir(dst) as folder, ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(folder / "checkpoints" / "0", args=items)

@@ -1,26 +1,29 @@
-"""RunStore: a run's checkpoints on Orbax, asynchronous and whole or not there at all.
+"""RunStore: a run's checkpoints on Orbax, asynchronous, whole or not there at all, and checked when they are read.
 
-Layout: DIR/checkpoints/STEP/{params,train_state,card}, and DIR/frozen for the weights a LoRA run never changes.
+Layout: DIR/checkpoints/STEP/{params,train_state,card,fingerprints}, and DIR/frozen for the weights a LoRA run never
+changes. STEP.damaged is a step that was found damaged and kept for a person to look at.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.fingerprints import fingerprints
 from melama_jax.checkpoints.orbax_weights import OrbaxWeights, tree_handler
+from melama_jax.checkpoints.step_prints import StepPrints, digest, name_leaves, param_prints, params_to_json
+from melama_jax.checkpoints.storage_errors import os_error, storage_failed
+from melama_jax.checkpoints.stored_step import COMMIT_MARKER, FROZEN, StoredStep, open_step
 from melama_jax.checkpoints.weights import is_stacked
-from melama_jax.errors import InputError
-from melama_jax.models.params import Params, Path, flatten, unflatten
+from melama_jax.models.params import Params, flatten, unflatten
 
 
 class RunStore:
@@ -42,28 +45,23 @@ class RunStore:
     ):
         path = epath.Path(directory)
         self.directory = path if "://" in str(path) else epath.Path(FilePath(path).absolute())
-        self._read_only = read_only
-        self._manager = ocp.CheckpointManager(
-            self.directory / "checkpoints",
-            item_handlers={
-                "params": tree_handler(),
-                "train_state": tree_handler(),
-                "card": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=_preservation(keep_last, keep_every),
-                create=not read_only,
-                cleanup_tmp_directories=not read_only,
-            ),
-        )
+        self._manager = None if read_only else _manager(self._steps_folder, keep_last, keep_every)
 
     def steps(self) -> list[int]:
-        """The finished steps, in order."""
-        return sorted(self._manager.all_steps())
+        """The finished steps, in order: those with Orbax's commit marker."""
+        return [step for step in self._numbered() if (self.step_folder(step) / COMMIT_MARKER).exists()]
+
+    def unfinished_steps(self) -> list[int]:
+        """Folders that have a step's name but not what makes it one, in order."""
+        return [step for step in self._numbered() if step not in self.steps()]
 
     def latest_step(self) -> int | None:
         """The newest finished step, or None."""
-        return max(self._manager.all_steps(), default=None)
+        return max(self.steps(), default=None)
+
+    def step_folder(self, step: int) -> epath.Path:
+        """Where a step is."""
+        return self._steps_folder / str(step)
 
     def save(
         self, step: int, params: Params, train_state: Any, card: ModelCard, blocking: bool = False
@@ -78,16 +76,24 @@ class RunStore:
             train_state: any tree of arrays and numbers, or None.
             card: what describes the model.
             blocking: wait until everything is on disk.
+
+        Raises:
+            RunFailed: storage failed, now or in the save before.
         """
-        self._require_writable()
-        if step not in self._manager.all_steps():
+        manager = self._writer()
+        if step not in manager.all_steps():
+            prints = StepPrints(
+                digest(card.to_json()), param_prints(params), fingerprints(name_leaves(train_state))
+            )
             items: dict[str, Any] = {
                 "params": _save_params(params),
                 "card": ocp.args.JsonSave(card.to_json()),
+                "fingerprints": ocp.args.JsonSave(prints.to_json()),
             }
             if train_state is not None:
                 items["train_state"] = ocp.args.PyTreeSave(train_state)
-            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+            with self._storing(f"step {step}, or the one before it, could not be saved"):
+                manager.save(step, args=ocp.args.Composite(**items), force=True)
         if blocking:
             self.wait()
 
@@ -95,28 +101,37 @@ class RunStore:
         """Stores the weights that no step will change; waits until they are on disk.
 
         Until the first step is saved they may be stored again (a run that was stopped before it); after that steps
-        rest on them, and ValueError is raised.
+        rest on them, and ValueError is raised. RunFailed where storage fails.
         """
-        if self.latest_step() is not None:
+        self._writer()
+        if self._numbered():
             raise ValueError(
                 f"{self.directory}: steps rest on its frozen weights; they cannot be stored again"
             )
-        with ocp.Checkpointer(tree_handler()) as checkpointer:
-            checkpointer.save(self.directory / "frozen", args=_save_params(params), force=True)
+        prints = {FROZEN: params_to_json(param_prints(params))}
+        doing = "the frozen weights could not be saved"
+        with self._storing(doing), ocp.Checkpointer(tree_handler()) as checkpointer:
+            checkpointer.save(self._frozen, args=_save_params(params, prints), force=True)
+
+    def open(self, step: int) -> StoredStep:
+        """Everything of a step but its arrays; Damaged where it is not whole."""
+        return open_step(self.step_folder(step), self._frozen)
 
     def card(self, step: int) -> ModelCard:
         """The card of a finished step."""
-        restored = self._manager.restore(step, args=ocp.args.Composite(card=ocp.args.JsonRestore()))
-        return ModelCard.from_json(restored["card"])
+        return self.open(step).card
 
     def weights(self, step: int) -> OrbaxWeights:
         """The parameters of a finished step, the frozen ones with them, to be read layer by layer."""
-        return OrbaxWeights(*self._stored(step))
+        return self.open(step).weights()
 
     def restore(
         self, step: int, abstract_params: Params, abstract_train_state: Any = None
     ) -> tuple[Params, Any]:
         """Reads a step straight into its shards, bit for bit where the dtype asked for is the one stored.
+
+        Every array is held to its fingerprint: on the devices where it is read as it was stored, on the host, layer by
+        layer, where it is cast. Every process of a run must call it; where one finds damage, all raise it.
 
         Args:
             step: a finished step.
@@ -128,36 +143,36 @@ class RunStore:
             (params, train_state), of the same structure.
 
         Raises:
-            InputError: a parameter is not stored or has another shape.
+            InputError: a parameter is not stored or has another shape; the train state is another optimizer's.
+            Damaged: what is stored is not what was saved.
         """
-        leaves, folders = self._stored(step)
-        wanted = flatten(abstract_params)
-        for path, leaf in wanted.items():
-            found = f"shape {leaves[path].shape}" if path in leaves else "nothing"
-            if path not in leaves or leaves[path].shape != leaf.shape:
-                raise InputError(
-                    f"{self._step_folder(step)} {'/'.join(path)}", f"{found} stored", f"shape {leaf.shape}"
-                )
-        frozen = {path: leaf for path, leaf in wanted.items() if folders[path] == self._frozen}
-        here = {path: leaf for path, leaf in wanted.items() if path not in frozen}
-        items = {"params": _restore(unflatten(here), partial=True)}
-        if abstract_train_state is not None:
-            items["train_state"] = _restore(abstract_train_state)
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        params = flatten(restored["params"])
-        if frozen:
-            with ocp.Checkpointer(tree_handler()) as checkpointer:
-                args = _restore(unflatten(frozen), partial=True)
-                params |= flatten(checkpointer.restore(self._frozen, args=args))
-        return unflatten(params), restored.get("train_state")
+        return self.open(step).restore(abstract_params, abstract_train_state)
+
+    def set_aside(self, step: int) -> epath.Path:
+        """Renames a damaged step to what is none, so that the run can save it again; returns where it is now."""
+        folder = self.step_folder(step)
+        names = (f"{folder.name}.damaged{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+        aside = next(path for path in (folder.parent / name for name in names) if not path.exists())
+        folder.rename(aside)
+        return aside
+
+    def check(self) -> None:
+        """Raises what went wrong in a save that has ended meanwhile; does not wait for one that has not."""
+        manager = self._writer()
+        if not manager.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
         """Returns when every save has ended; raises what went wrong in one."""
-        self._manager.wait_until_finished()
+        manager = self._writer()
+        with self._storing("the last save failed"):
+            manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then lets go of threads."""
-        self._manager.close()
+        if self._manager is not None:
+            with self._storing("the last save failed"):
+                self._manager.close()
 
     def __enter__(self) -> RunStore:
         return self
@@ -165,30 +180,57 @@ class RunStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        # What ended the block is what a user must read, not what closing says after it.
+        with contextlib.suppress(*([Exception] if kind is not None else [])):
+            self.close()
 
-    def _require_writable(self) -> None:
-        if self._read_only:
+    @contextlib.contextmanager
+    def _storing(self, doing: str) -> Any:
+        """Turns what storage says into RunFailed: one line, with where the run goes on."""
+        try:
+            yield
+        except Exception as error:
+            storage = os_error(error)
+            if storage is None:
+                raise
+            raise storage_failed(storage, self.directory, doing, self.latest_step()) from error
+
+    def _writer(self) -> ocp.CheckpointManager:
+        if self._manager is None:
             raise ValueError(f"{self.directory} was opened to be read only")
+        return self._manager
+
+    def _numbered(self) -> list[int]:
+        if not self._steps_folder.is_dir():
+            return []
+        names = (path.name for path in self._steps_folder.iterdir())
+        return sorted(int(name) for name in names if name.isdecimal() and str(int(name)) == name)
+
+    @property
+    def _steps_folder(self) -> epath.Path:
+        return self.directory / "checkpoints"
 
     @property
     def _frozen(self) -> epath.Path:
         return self.directory / "frozen"
 
-    def _step_folder(self, step: int) -> epath.Path:
-        return self.directory / "checkpoints" / str(step)
 
-    def _stored(self, step: int) -> tuple[dict[Path, jax.ShapeDtypeStruct], dict[Path, epath.Path]]:
-        """Every parameter of a step with its shape and dtype, and the Orbax item that holds it."""
-        folder = self._step_folder(step) / "params"
-        leaves = _leaves(self._manager.item_metadata(step)["params"])
-        folders = dict.fromkeys(leaves, folder)
-        if self._frozen.exists():
-            with ocp.Checkpointer(tree_handler()) as checkpointer:
-                frozen = _leaves(checkpointer.metadata(self._frozen).item_metadata)
-            folders = dict.fromkeys(frozen, self._frozen) | folders
-            leaves = frozen | leaves
-        return leaves, folders
+def _manager(folder: epath.Path, keep_last: int, keep_every: int | None) -> ocp.CheckpointManager:
+    return ocp.CheckpointManager(
+        folder,
+        item_handlers={
+            "params": tree_handler(),
+            "train_state": tree_handler(),
+            "card": ocp.JsonCheckpointHandler(),
+            "fingerprints": ocp.JsonCheckpointHandler(),
+        },
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=_preservation(keep_last, keep_every),
+            create=True,
+            cleanup_tmp_directories=True,
+            lightweight_initialize=True,  # an older step with a damaged list of its items must not stop a run
+        ),
+    )
 
 
 def _preservation(keep_last: int, keep_every: int | None) -> policies.PreservationPolicy:
@@ -198,26 +240,7 @@ def _preservation(keep_last: int, keep_every: int | None) -> policies.Preservati
     return policies.AnyPreservationPolicy([latest, policies.EveryNSteps(keep_every)])
 
 
-def _save_params(params: Params) -> Any:
+def _save_params(params: Params, beside: dict[str, Any] | None = None) -> Any:
     """Arguments that store stacked parameters in chunks of one layer, so that a layer can be read alone."""
     save_args = {path: ocp.SaveArgs(shard_axes=(0,) if is_stacked(path) else ()) for path in flatten(params)}
-    return ocp.args.PyTreeSave(params, save_args=unflatten(save_args))
-
-
-def _restore(abstract: Any, partial: bool = False) -> Any:
-    """Arguments that restore to the shapes, dtypes and shardings of a tree of jax.ShapeDtypeStruct."""
-    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-    def placed(leaf: Any) -> Any:
-        if isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding is None:
-            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=first)
-        return leaf
-
-    abstract = jax.tree.map(placed, abstract)
-    restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
-    return ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=partial)
-
-
-def _leaves(metadata: Any) -> dict[Path, jax.ShapeDtypeStruct]:
-    tree: Mapping[str, Any] = metadata.tree
-    return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in flatten(dict(tree)).items()}
+    return ocp.args.PyTreeSave(params, save_args=unflatten(save_args), custom_metadata=beside)

@@ -8,6 +8,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import torch
 import transformers
@@ -72,11 +73,12 @@ def test_the_layout_is_one_step_of_params_and_card_stored_a_layer_at_a_time(tmp_
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoints"]
     assert sorted(p.name for p in (tmp_path / "run" / "checkpoints" / "0").iterdir() if p.is_dir()) == [
         "card",
+        "fingerprints",
         "params",
     ]
     with RunStore(tmp_path / "run", read_only=True) as store:
         assert store.steps() == [0]
-        metadata = store._manager.item_metadata(0)["params"].tree
+        metadata = ocp.PyTreeCheckpointHandler().metadata(store.step_folder(0) / "params").tree
         weights = store.weights(0)
         params, _ = store.restore(0, jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), metadata))
     assert metadata["layers"]["mlp"]["up_proj"]["kernel"].storage.chunk_shape == (1, 32, 56)
@@ -85,7 +87,7 @@ def test_the_layout_is_one_step_of_params_and_card_stored_a_layer_at_a_time(tmp_
     with RunStore(tmp_path / "trained") as store:
         with RunStore(tmp_path / "run", read_only=True) as converted:
             store.save(3, params, None, converted.card(0), blocking=True)
-        metadata = store._manager.item_metadata(3)["params"].tree
+        metadata = ocp.PyTreeCheckpointHandler().metadata(store.step_folder(3) / "params").tree
     assert metadata["layers"]["mlp"]["up_proj"]["kernel"].storage.chunk_shape == (1, 32, 56)
     to_hf(tmp_path / "trained", tmp_path / "out")
     assert raw_tensors(tmp_path / "out") == raw_tensors(tmp_path / "in")

@@ -1,0 +1,74 @@
+"""StepPrints: the fingerprints of everything in a step, stored beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from melama_jax.checkpoints.fingerprints import Fingerprint, fingerprints
+from melama_jax.checkpoints.weights import is_stacked
+from melama_jax.models.params import Params, Path, flatten
+
+
+@dataclass(frozen=True)
+class StepPrints:
+    """What a step was when it was saved.
+
+    Args:
+        card: digest of the card.
+        params: of the parameters in it, by path.
+        train_state: of the train state's leaves, by name_leaves.
+    """
+
+    card: str
+    params: Mapping[Path, Fingerprint]
+    train_state: Mapping[str, Fingerprint]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready object, with a digest of its own."""
+        fields = {
+            "card": self.card,
+            "params": params_to_json(self.params),
+            "train_state": {name: one.to_json() for name, one in self.train_state.items()},
+        }
+        return {**fields, "digest": digest(fields)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> StepPrints:
+        """The inverse of to_json; ValueError where it is not what was saved."""
+        if fields.get("digest") != digest({name: one for name, one in fields.items() if name != "digest"}):
+            raise ValueError("not what was saved")
+        train_state = {name: Fingerprint.from_json(one) for name, one in fields["train_state"].items()}
+        return cls(fields["card"], params_from_json(fields["params"]), train_state)
+
+
+def params_to_json(prints: Mapping[Path, Fingerprint]) -> dict[str, Any]:
+    """By path joined with slashes."""
+    return {"/".join(path): one.to_json() for path, one in prints.items()}
+
+
+def params_from_json(fields: Mapping[str, Any]) -> dict[Path, Fingerprint]:
+    """The inverse of params_to_json."""
+    return {tuple(name.split("/")): Fingerprint.from_json(one) for name, one in fields.items()}
+
+
+def param_prints(params: Params) -> dict[Path, Fingerprint]:
+    """The fingerprints of a parameter tree of arrays, a sum a layer where layers are stacked."""
+    flat = {"/".join(path): leaf for path, leaf in flatten(params).items()}
+    stacked = frozenset(name for name in flat if is_stacked(tuple(name.split("/"))))
+    return {tuple(name.split("/")): one for name, one in fingerprints(flat, stacked).items()}
+
+
+def name_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a train state by a name that is the same in every process and run."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def digest(fields: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON object, the same before and after it was stored."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()

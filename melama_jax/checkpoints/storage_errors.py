@@ -1,0 +1,75 @@
+"""What an operating system, a mount or TensorStore says when storage fails, as one line that says what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+
+import jax
+
+from melama_jax.errors import RunFailed
+
+# TensorStore's messages: "... [OS error 28: ENOSPC No space left on device]", or a status of the storage service.
+_OS_ERROR = re.compile(r"\[OS error (\d+)")
+_STATUS = {
+    "PERMISSION_DENIED": errno.EACCES,
+    "UNAUTHENTICATED": errno.EACCES,
+    "UNAVAILABLE": errno.EIO,
+    "DEADLINE_EXCEEDED": errno.ETIMEDOUT,
+}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.ENXIO}
+
+
+def os_error(error: BaseException) -> OSError | None:
+    """The operating system's error behind an exception of Orbax, TensorStore or our own; None where there is none."""
+    for one in _chain(error):
+        if isinstance(one, jax.errors.JaxRuntimeError | MemoryError):
+            return None
+        if isinstance(one, OSError) and one.errno:
+            return one
+        number = _number(str(one))
+        if number is not None:
+            return OSError(number, os.strerror(number))
+    return None
+
+
+def storage_failed(error: OSError, folder: object, doing: str, newest: int | None) -> RunFailed:
+    """One line: the folder, what could not be done and why, what to do, and where a run goes on.
+
+    Args:
+        error: the operating system's.
+        folder: the run's.
+        doing: "step 12 could not be saved".
+        newest: the newest whole checkpoint.
+    """
+    why = error.strerror or str(error)
+    where = f" ({error.filename})" if error.filename else ""
+    kept = "no checkpoint was saved yet" if newest is None else f"run again continues at step {newest}"
+    return RunFailed(f"{folder}: {doing}: {why}{where}; {_what_to_do(error)}; {kept}")
+
+
+def _what_to_do(error: OSError) -> str:
+    if error.errno in _FULL:
+        return "free space there, or set MODEL_DIR to another disk"
+    if error.errno in _DENIED:
+        return "give this user the right to write there, or set MODEL_DIR to another folder"
+    if error.errno in _GONE:
+        return "bring the folder back (is its disk or bucket still mounted?)"
+    return "see to the disk or mount that holds it"
+
+
+def _number(text: str) -> int | None:
+    found = _OS_ERROR.search(text)
+    if found:
+        return int(found.group(1))
+    return next((number for status, number in _STATUS.items() if text.startswith(status)), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,255 @@
+"""StoredStep: one finished step of a run, opened only as far as it can be told to be whole, read only with its bits
+checked against the fingerprints it was saved with.
+
+A step counts as finished when Orbax's commit marker is in its folder: elsewhere than on a plain local disk (a mounted
+bucket renames file by file) the folder's name alone does not say so.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from melama_jax.checkpoints.agreement import raise_together
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.damage import Damaged, reading
+from melama_jax.checkpoints.fingerprints import Fingerprint, fingerprints
+from melama_jax.checkpoints.orbax_weights import OrbaxWeights, tree_handler
+from melama_jax.checkpoints.step_prints import (
+    StepPrints,
+    digest,
+    name_leaves,
+    param_prints,
+    params_from_json,
+)
+from melama_jax.checkpoints.weights import to_device
+from melama_jax.errors import InputError
+from melama_jax.models.lora import is_lora_path
+from melama_jax.models.params import Params, Path, flatten, unflatten
+
+COMMIT_MARKER = "commit_success.txt"  # the last thing Orbax writes
+_CONTENTS = "_CHECKPOINT_METADATA"  # Orbax's list of a step's items
+FROZEN = "frozen"  # key of the frozen weights' fingerprints, in their own metadata
+
+
+@dataclass(frozen=True)
+class StoredStep:
+    """What a finished step holds.
+
+    Args:
+        folder: the step's.
+        frozen: the folder of the weights that LoRA steps share.
+        card: what describes the model.
+        leaves: every parameter, the frozen ones too, with its stored shape and dtype.
+        folders: the Orbax item that holds each.
+        prints: parameter path -> its fingerprint; without those of checkpoints older than fingerprints.
+        train_state: name of a leaf -> fingerprint; None where the step has no fingerprints.
+    """
+
+    folder: epath.Path
+    frozen: epath.Path
+    card: ModelCard
+    leaves: Mapping[Path, jax.ShapeDtypeStruct]
+    folders: Mapping[Path, epath.Path]
+    prints: Mapping[Path, Fingerprint]
+    train_state: Mapping[str, Fingerprint] | None
+
+    def weights(self) -> OrbaxWeights:
+        """The parameters, to be read layer by layer, each layer checked as it is read."""
+        self._say_what_is_unchecked()
+        return OrbaxWeights(self.leaves, self.folders, self.prints)
+
+    def restore(self, abstract_params: Params, abstract_train_state: Any) -> tuple[Params, Any]:
+        """See RunStore.restore."""
+        wanted = flatten(abstract_params)
+        self._require_params(wanted)
+        self._require_train_state(abstract_train_state)
+        self._say_what_is_unchecked()
+        params: dict[Path, Any] = {}
+        train_state, failure = None, None
+        try:
+            params = self._read_params(wanted)
+            if abstract_train_state is not None:
+                train_state = _read_tree(self.folder / "train_state", abstract_train_state, self.folder)
+        except Exception as error:
+            failure = error
+        raise_together(failure, lambda words: Damaged(self.folder, words))
+        self._check(params, train_state)
+        return unflatten(params), train_state
+
+    def _require_params(self, wanted: Mapping[Path, jax.ShapeDtypeStruct]) -> None:
+        for path, leaf in wanted.items():
+            found = f"shape {self.leaves[path].shape}" if path in self.leaves else "nothing"
+            if path not in self.leaves or self.leaves[path].shape != leaf.shape:
+                raise InputError(f"{self.folder} {'/'.join(path)}", f"{found} stored", f"shape {leaf.shape}")
+
+    def _require_train_state(self, abstract: Any) -> None:
+        if abstract is None or self.train_state is None:
+            return
+        wanted = {name: _kind(leaf) for name, leaf in name_leaves(abstract).items()}
+        stored = {name: (one.dtype, one.shape) for name, one in self.train_state.items()}
+        for name in sorted(wanted | stored):
+            if wanted.get(name) != stored.get(name):
+                raise InputError(
+                    f"{self.folder} train_state {name}",
+                    f"{stored.get(name, 'nothing')} stored",
+                    f"{wanted.get(name, 'nothing')}, as the run's optimizer and dtypes have it",
+                )
+
+    def _read_params(self, wanted: Mapping[Path, jax.ShapeDtypeStruct]) -> dict[Path, Any]:
+        """Straight into shards where the stored dtype is asked for; else layer by layer, cast on the way."""
+        params: dict[Path, Any] = {}
+        as_stored = {path for path, leaf in wanted.items() if leaf.dtype == self.leaves[path].dtype}
+        for folder in sorted({self.folders[path] for path in as_stored}):
+            here = {path: wanted[path] for path in as_stored if self.folders[path] == folder}
+            params |= flatten(_read_tree(folder, unflatten(here), self._checkpoint_of(folder), partial=True))
+        weights = OrbaxWeights(self.leaves, self.folders, self.prints)
+        for path in wanted.keys() - as_stored:
+            params[path] = to_device(weights, path, _placed(wanted[path]))
+        return {path: params[path] for path in wanted}
+
+    def _check(self, params: Mapping[Path, Any], train_state: Any) -> None:
+        """Damaged, on every process, where what was restored has other bits than what was saved."""
+        checked = unflatten(
+            {path: leaf for path, leaf in params.items() if _kind(leaf) == self._saved_kind(path)}
+        )
+        for path, found in param_prints(checked).items():
+            checkpoint = self._checkpoint_of(self.folders[path])
+            _require_same(checkpoint, "/".join(path), found, self.prints[path])
+        if train_state is not None and self.train_state is not None:
+            for name, found in fingerprints(name_leaves(train_state)).items():
+                _require_same(self.folder, f"train_state {name}", found, self.train_state[name])
+
+    def _saved_kind(self, path: Path) -> tuple[str, tuple[int, ...]] | None:
+        return (self.prints[path].dtype, self.prints[path].shape) if path in self.prints else None
+
+    def _checkpoint_of(self, folder: epath.Path) -> epath.Path:
+        return self.frozen if folder == self.frozen else self.folder
+
+    def _say_what_is_unchecked(self) -> None:
+        folders = {
+            self._checkpoint_of(self.folders[path]) for path in self.leaves.keys() - self.prints.keys()
+        }
+        for folder in sorted(folders):
+            _say_unchecked(str(folder))
+
+
+def open_step(folder: epath.Path, frozen: epath.Path) -> StoredStep:
+    """Reads everything of a step but its arrays.
+
+    Raises:
+        Damaged: a part is missing, cannot be read, or does not fit the others.
+    """
+    if not (folder / COMMIT_MARKER).exists():
+        raise Damaged(folder, f"no {COMMIT_MARKER}: it was never finished, or not whole any more")
+    with reading(folder, _CONTENTS):
+        items = sorted(json.loads((folder / _CONTENTS).read_text())["item_handlers"])
+    for item in items:
+        if not (folder / item).is_dir():
+            raise Damaged(folder, f"{item}: missing")
+    with reading(folder, "card"):
+        fields = ocp.JsonCheckpointHandler().restore(folder / "card")
+    said: StepPrints | None = None
+    if "fingerprints" in items:
+        with reading(folder, "fingerprints"):
+            said = StepPrints.from_json(ocp.JsonCheckpointHandler().restore(folder / "fingerprints"))
+        if said.card != digest(fields):
+            raise Damaged(folder, "card: not what was saved")
+    with reading(folder, "card"):
+        card = ModelCard.from_json(dict(fields))
+    leaves, _ = _metadata(folder / "params", folder)
+    prints = {} if said is None else _fitting(folder, leaves, said.params)
+    folders = dict.fromkeys(leaves, folder / "params")
+    if card.lora is not None and not frozen.exists() and all(map(is_lora_path, leaves)):
+        raise Damaged(frozen, "missing, with the weights its steps rest on")
+    if frozen.exists():
+        more, named = _open_frozen(frozen)
+        leaves, prints = more | leaves, named | prints
+        folders = dict.fromkeys(more, frozen) | folders
+    return StoredStep(folder, frozen, card, leaves, folders, prints, said and said.train_state)
+
+
+def _open_frozen(frozen: epath.Path) -> tuple[dict[Path, jax.ShapeDtypeStruct], dict[Path, Fingerprint]]:
+    if not (frozen / COMMIT_MARKER).exists():
+        raise Damaged(frozen, f"no {COMMIT_MARKER}: it was never finished, or not whole any more")
+    leaves, custom = _metadata(frozen, frozen)
+    if FROZEN not in custom:
+        return leaves, {}
+    with reading(frozen, "fingerprints"):
+        prints = params_from_json(custom[FROZEN])
+    return leaves, _fitting(frozen, leaves, prints)
+
+
+def _metadata(
+    item: epath.Path, checkpoint: epath.Path
+) -> tuple[dict[Path, jax.ShapeDtypeStruct], dict[str, Any]]:
+    """Every leaf of a stored tree with its shape and dtype, and what was stored beside them."""
+    with reading(checkpoint, item.name):
+        found = tree_handler().metadata(item)
+        leaves = flatten(dict(found.tree))
+        shapes = {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()}
+        return shapes, dict(found.custom_metadata or {})
+
+
+def _fitting(
+    folder: epath.Path, leaves: Mapping[Path, Any], prints: Mapping[Path, Fingerprint]
+) -> dict[Path, Fingerprint]:
+    """The fingerprints, if they are of just these leaves; Damaged otherwise."""
+    stored = {path: _kind(leaf) for path, leaf in leaves.items()}
+    saved = {path: (one.dtype, one.shape) for path, one in prints.items()}
+    for path in sorted(stored | saved):
+        if stored.get(path) != saved.get(path):
+            what = f"{stored.get(path, 'nothing')} stored, {saved.get(path, 'nothing')} saved"
+            raise Damaged(folder, f"{'/'.join(path)}: {what}")
+    return dict(prints)
+
+
+def _kind(leaf: Any) -> tuple[str, tuple[int, ...]]:
+    """The name of its dtype, and its shape."""
+    leaf = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+    return leaf.dtype.name, tuple(leaf.shape)
+
+
+def _require_same(folder: epath.Path, name: str, found: Fingerprint, saved: Fingerprint) -> None:
+    if found == saved:
+        return
+    layers = [
+        str(i) for i, pair in enumerate(zip(found.sums, saved.sums, strict=False)) if pair[0] != pair[1]
+    ]
+    where = f" layer {', '.join(layers)}" if len(saved.sums) > 1 else ""
+    raise Damaged(folder, f"{name}{where}: other bits than were saved")
+
+
+def _read_tree(item: epath.Path, abstract: Any, checkpoint: epath.Path, partial: bool = False) -> Any:
+    """A stored tree in the shapes, dtypes and shardings of a tree of jax.ShapeDtypeStruct.
+
+    By the handler alone: a Checkpointer ends in a barrier, where the others would wait for a process that failed.
+    """
+    abstract = jax.tree.map(_placed, abstract)
+    restore_args = ocp.checkpoint_utils.construct_restore_args(abstract)
+    args = ocp.args.PyTreeRestore(abstract, restore_args=restore_args, partial_restore=partial)
+    with reading(checkpoint, item.name):
+        return tree_handler().restore(item, args=args)
+
+
+def _placed(leaf: Any) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct) and leaf.sharding is None:
+        first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=first)
+    return leaf
+
+
+@functools.cache
+def _say_unchecked(folder: str) -> None:
+    logging.getLogger(__name__).warning(
+        "%s was saved without fingerprints: its bits cannot be checked", folder
+    )
