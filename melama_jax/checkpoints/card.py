@@ -27,6 +27,10 @@ class ModelCard:
         dtype: the dtype most of the weights are stored in ("float32", "bfloat16", "float16").
         hf_files: tokenizer files of the Hugging Face folder the model came from, as they were there, where
             `tokenizer` does not hold the same bytes under the same name. None: it did not come from such a folder.
+        data_order: what decides, with the data, which batch every step reads (seed, batch_size, seq_len, rates); empty
+            for a converted model.
+        schedule: what the learning rate of a step is made of (train_steps and the optimizer's settings); empty for a
+            converted model.
         add_bos: whether a sequence starts with the beginning-of-text token, as it was trained ("paper" packing: no).
     """
 
@@ -40,6 +44,8 @@ class ModelCard:
     dtype: str = "float32"
     hf_files: dict[str, bytes] | None = None
     add_bos: bool = True
+    data_order: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready object; file contents as base64."""
@@ -54,6 +60,8 @@ class ModelCard:
             "dtype": self.dtype,
             "hf_files": None if self.hf_files is None else _encode(self.hf_files),
             "add_bos": self.add_bos,
+            "data_order": self.data_order,
+            "schedule": self.schedule,
         }
 
     @classmethod

@@ -16,7 +16,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
+from melama_jax.checkpoints.agreement import raise_together
 from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.damage import Damaged
 from melama_jax.checkpoints.fingerprints import fingerprints
 from melama_jax.checkpoints.orbax_weights import OrbaxWeights, tree_handler
 from melama_jax.checkpoints.step_prints import StepPrints, digest, name_leaves, param_prints, params_to_json
@@ -146,7 +148,14 @@ class RunStore:
             InputError: a parameter is not stored or has another shape; the train state is another optimizer's.
             Damaged: what is stored is not what was saved.
         """
-        return self.open(step).restore(abstract_params, abstract_train_state)
+        opened, failure = None, None
+        try:
+            opened = self.open(step)
+        except Damaged as damage:
+            failure = damage
+        raise_together(failure, lambda words: Damaged(self.step_folder(step), words))
+        assert opened is not None
+        return opened.restore(abstract_params, abstract_train_state)
 
     def set_aside(self, step: int) -> epath.Path:
         """Renames a damaged step to what is none, so that the run can save it again; returns where it is now."""

@@ -50,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"melama {args.verb}: {failure}", file=sys.stderr)
         return 1
+    except OSError as error:  # storage that failed where no verb had more to say
+        if args.debug:
+            raise
+        what = error.strerror or str(error)
+        print(f"melama {args.verb}: {error.filename or 'storage'}: {what}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"melama {args.verb}: interrupted", file=sys.stderr)
         return 130

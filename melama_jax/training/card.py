@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.open import open_weights
@@ -47,6 +48,8 @@ def card_for(
         data_sha256=manifest.content_sha256(),
         dtype=run.frozen_dtype if run.lora else run.param_dtype,
         add_bos=manifest.packing != "paper",
+        data_order=_data_order(run, manifest),
+        schedule={"train_steps": run.train_steps, **dataclasses.asdict(run.optimizer)},
     )
     if source is None:
         return card
@@ -101,3 +104,31 @@ def _check_same_run(run: Run, card: ModelCard, resumed: ModelCard) -> None:
         raise InputError(run.data_dir, "other records", f"those that {run.model_dir} was trained on so far")
     if resumed.lora != card.lora:
         raise InputError("Run.lora", str(card.lora), f"{resumed.lora}, as in {run.model_dir}")
+    for name, before in resumed.data_order.items():
+        if card.data_order.get(name) != before:
+            raise InputError(
+                f"Run.{name}",
+                str(card.data_order.get(name)),
+                f"{before}, as in the checkpoints of {run.model_dir}: with another the run would read other batches "
+                "than it says; set MODEL_DIR to a new folder to start one",
+            )
+
+
+def _data_order(run: Run, manifest: Manifest) -> dict[str, Any]:
+    rates = manifest.rates if run.rates is None else run.rates
+    return {
+        "seed": run.seed,
+        "batch_size": run.batch_size,
+        "seq_len": run.seq_len,
+        "rates": {domain: float(rate) for domain, rate in sorted((rates or {}).items()) if rate},
+    }
+
+
+def changes_of_schedule(card: ModelCard, resumed: ModelCard) -> str | None:
+    """What a resumed run does otherwise from here on than its checkpoints' run did, in words; None for nothing."""
+    changed = [
+        f"{name} {resumed.schedule[name]} -> {now}"
+        for name, now in card.schedule.items()
+        if name in resumed.schedule and resumed.schedule[name] != now
+    ]
+    return f"the schedule is another from here on: {', '.join(changed)}" if changed else None

@@ -13,18 +13,18 @@ import optax
 
 from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.open import open_weights
+from melama_jax.checkpoints.run_lock import RunLock
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import to_device
 from melama_jax.errors import InputError
-from melama_jax.files import require_local
 from melama_jax.loading.device import global_batches, place
 from melama_jax.loading.loader import Loader, heldout_batches
 from melama_jax.models import lora
 from melama_jax.models.params import Params, flatten, unflatten
 from melama_jax.partitioning.rules import RULES, batch_sharding
-from melama_jax.records.manifest import FILE_NAME, Manifest
+from melama_jax.records.manifest import Manifest
 from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
-from melama_jax.training.card import card_for
+from melama_jax.training.card import card_for, changes_of_schedule
 from melama_jax.training.config import Run
 from melama_jax.training.heldout import make_loss_sum, mean_loss
 from melama_jax.training.hooks import HeldOut, LogMetrics, ReportWaiting, SaveCheckpoints
@@ -32,6 +32,8 @@ from melama_jax.training.hosts import Hosts
 from melama_jax.training.loop import Hook, run_loop
 from melama_jax.training.metrics import MetricsLog, Silent
 from melama_jax.training.optimizer import make_optimizer, schedule
+from melama_jax.training.resume import look, restore_newest
+from melama_jax.training.run_folder import WatchSaves, held, require_run_folder
 from melama_jax.training.setup import Setup, abstract_state, initial_state, set_up, state_shardings
 from melama_jax.training.signals import StopOnSignal, StopTogether
 from melama_jax.training.state import TrainState
@@ -67,45 +69,46 @@ def train(
     Raises:
         InputError: run, data, model and devices do not go together.
     """
+    folder = require_run_folder(run.model_dir)
+    with held(folder) as lock:
+        return _train(run, gin, show, hosts, folder, lock)
+
+
+def _train(
+    run: Run, gin: str, show: Callable[[str], None] | None, hosts: Hosts | None, folder: Path, lock: RunLock
+) -> Outcome:
     loader = Loader(run.data_dir, run.batch_size, run.seed, rates=run.rates)
     tokenizer = load_tokenizer(Path(run.data_dir) / "tokenizer")
     optimizer = make_optimizer(run.optimizer, run.train_steps)
-    resumed, resumed_card = _newest(run)
-    if resumed is not None and resumed > run.train_steps:
+    found = look(folder)
+    if found.steps and found.steps[0] > run.train_steps:
         raise InputError(
-            "TRAIN_STEPS", str(run.train_steps), f"at least the {resumed} steps {run.model_dir} has done"
+            "TRAIN_STEPS", str(run.train_steps), f"at least the {found.steps[0]} steps {folder} has done"
         )
-    card = card_for(run, loader.manifest, tokenizer, gin, resumed_card)
+    card = card_for(run, loader.manifest, tokenizer, gin, found.card)
     setup = set_up(run, card.model)
+    state = None
+    if found.steps:
+        state = restore_newest(folder, found, abstract_state(setup, run, optimizer))
     with (
         RunStore(run.model_dir, run.keep_last, run.keep_every) as store,
         setup.mesh,
         nn.logical_axis_rules(RULES),
     ):
-        if resumed is None:
+        if state is None:
             state = _fresh_state(run, setup, optimizer, store)
-        else:
-            state = restore_state(store, resumed, abstract_state(setup, run, optimizer))
         start = int(state.step)
         if show is not None:
-            show(_opening(run, setup, start, resumed is not None))
+            show(_opening(run, setup, start, bool(found.steps)))
+            changed = found.card and changes_of_schedule(card, found.card)
+            if changed:
+                show(changed)
         with StopOnSignal() if jax.process_count() == 1 else StopTogether() as stop:
-            state = _loop(run, setup, optimizer, loader, tokenizer, store, card, state, stop, show, hosts)
+            state = _loop(
+                run, setup, optimizer, loader, tokenizer, store, card, state, stop, show, hosts, lock
+            )
             store.wait()  # a second signal must not end the process in the middle of the last save
     return Outcome(int(state.step), start, stop.received if int(state.step) < run.train_steps else None)
-
-
-def _newest(run: Run) -> tuple[int | None, ModelCard | None]:
-    """The newest step in the run's folder and its card. Only looks: a run that is refused leaves no folder behind."""
-    folder = require_local(run.model_dir)
-    if folder.is_file():
-        raise InputError(folder, "a file", "a new folder, or a run's to continue")
-    for name, kind in (("config.json", "a Hugging Face folder"), (FILE_NAME, "a data folder")):
-        if (folder / name).exists():  # checkpoints in it would make it another thing without a word
-            raise InputError(folder, kind, "a new folder, or a run's to continue")
-    with RunStore(run.model_dir, read_only=True) as store:
-        step = store.latest_step()
-        return step, None if step is None else store.card(step)
 
 
 def _loop(
@@ -120,6 +123,7 @@ def _loop(
     stop: StopOnSignal,
     show: Callable[[str], None] | None,
     hosts: Hosts | None,
+    lock: RunLock,
 ) -> TrainState:
     bos_id = bos_for(loader, tokenizer)
     step = jit_train_step(run, setup, optimizer, bos_id)
@@ -134,6 +138,7 @@ def _loop(
         return losses
 
     def save(step: int, state: TrainState) -> None:
+        lock.require_held()  # where the folder's disk is gone, its empty place must not be written to
         train_state = {"step": state.step, "data_step": state.data_step, "opt_state": state.opt_state}
         store.save(step, state.trained, train_state, card)
 
@@ -145,6 +150,7 @@ def _loop(
         LogMetrics(log, rate, tokens, run.train_steps, run.log_every, show),
         HeldOut(log, measure, run.heldout_every, show),
         SaveCheckpoints(save, run.save_every),
+        WatchSaves(store.check),
     ]
     batches = global_batches(loader, placed, int(state.data_step))
     if hosts:
@@ -160,6 +166,9 @@ def jit_train_step(
 ) -> Any:
     """The compiled step of a run: what the loop calls and what `melama plan` compiles."""
     shardings = state_shardings(setup, run, optimizer)
+    on_tpu = (
+        setup.mesh.devices.flat[0].platform == "tpu"
+    )  # other platforms' compilers know none of the options
     return jax.jit(
         make_train_step(setup.model, optimizer, bos_id, run.micro_batches, run.seed, setup.mesh),
         in_shardings=(shardings, batch_sharding(setup.mesh)),
@@ -177,16 +186,6 @@ def heldout_domains(manifest: Manifest) -> tuple[str, ...]:
 def bos_for(loader: Loader, tokenizer: Tokenizer) -> int | None:
     """What segments start with: BOS, or nothing under the paper's packing."""
     return None if loader.manifest.packing == "paper" else tokenizer.bos_id
-
-
-def restore_state(store: RunStore, step: int, wanted: TrainState) -> TrainState:
-    """A saved step, each array straight into its shard."""
-    train_state = {"step": wanted.step, "data_step": wanted.data_step, "opt_state": wanted.opt_state}
-    params, restored = store.restore(step, lora.join(wanted.trained, wanted.frozen), train_state)
-    if not wanted.frozen:
-        return TrainState(trained=params, frozen={}, **restored)
-    trained, frozen = lora.split(params)
-    return TrainState(trained=trained, frozen=frozen, **restored)
 
 
 def _fresh_state(

@@ -1,0 +1,144 @@
+"""RunLock: one run a folder. The kernel holds it for the process, so that what was killed leaves no lock behind.
+
+flock(2) reaches every process of a machine, and those of other machines over NFS. A bucket mounted on several machines
+carries no locks: there only the words in DIR/lock tell of a run elsewhere, and they are said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from melama_jax.errors import InputError, RunFailed
+
+FILE_NAME = "lock"
+_NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
+
+
+class RunLock:
+    """Holds a run folder; makes it where it is missing, and on release removes it again if nothing came into it.
+
+    Args:
+        folder: the run's, on a local path.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self._path = folder, folder.absolute() / FILE_NAME
+        self._made: list[Path] = []
+        self._held: int | None = None
+
+    def acquire(self) -> None:
+        """Takes it at once or not at all.
+
+        Raises:
+            InputError: another process holds it; says which.
+            OSError: the folder cannot be made or written.
+        """
+        while self._held is None:
+            missing = [path for path in (self._path.parent, *self._path.parents[1:]) if not path.exists()]
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._made += missing
+            with contextlib.suppress(FileNotFoundError):  # another run was refused and took its folder away
+                self._held = self._try()
+        with contextlib.suppress(FileNotFoundError):
+            self._warn_of_another_host()
+        os.ftruncate(self._held, 0)
+        os.pwrite(self._held, json.dumps(_myself()).encode(), 0)
+        os.fsync(self._held)
+
+    def require_held(self) -> None:
+        """RunFailed where the folder is no longer the one that was taken: deleted, or its disk unmounted."""
+        if self._held is None:
+            return
+        try:
+            same = os.path.samestat(self._path.stat(), os.fstat(self._held))
+        except OSError as error:
+            same, why = False, error.strerror
+        else:
+            why = "another folder is in its place"
+        if not same:
+            raise RunFailed(
+                f"{self.folder}: gone while the run was writing to it ({why}); bring it back (is its disk or bucket "
+                "still mounted?): run again continues at its newest checkpoint"
+            )
+
+    def release(self) -> None:
+        """Gives it up; leaves no file behind."""
+        if self._held is None:
+            return
+        with contextlib.suppress(OSError, RunFailed):
+            self.require_held()
+            self._path.unlink()
+        os.close(self._held)
+        self._held = None
+        with contextlib.suppress(OSError):  # something is in it: it stays
+            for folder in sorted(self._made, key=lambda path: -len(path.parts)):
+                folder.rmdir()
+
+    def _try(self) -> int | None:
+        """The locked file; None where its last holder took it away meanwhile."""
+        opened = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, opened)
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    self.folder,
+                    f"a run that is training in it{_described(self._read())}",
+                    "a folder of its own; wait for that run, stop it, or set MODEL_DIR to another",
+                ) from None
+            except OSError as error:
+                if error.errno not in _NO_LOCKS_HERE:
+                    raise
+                print(
+                    f"{self.folder}: no locks on this mount; a second run here goes unnoticed",
+                    file=sys.stderr,
+                )
+            if not os.path.samestat(self._path.stat(), os.fstat(opened)):
+                return None
+            undo.pop_all()
+        return opened
+
+    def _warn_of_another_host(self) -> None:
+        before = self._read()
+        if before.get("host") not in (None, socket.gethostname()):
+            print(
+                f"{self.folder}: its last run{_described(before)} did not end by itself; make sure that it is not "
+                "running there still",
+                file=sys.stderr,
+            )
+
+    def _read(self) -> dict[str, object]:
+        try:
+            return dict(json.loads(self._path.read_bytes()))
+        except (ValueError, TypeError):
+            return {}
+
+
+@contextlib.contextmanager
+def holding(lock: RunLock) -> Iterator[RunLock]:
+    """Releases a lock, acquired or not, at the end."""
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _myself() -> dict[str, object]:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"host": socket.gethostname(), "process": os.getpid(), "since": since}
+
+
+def _described(holder: dict[str, object]) -> str:
+    if not holder:
+        return ""
+    return f" (process {holder.get('process')} on {holder.get('host')} since {holder.get('since')})"
