@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 
 from melama_jax.kernels.attention import cached_attention
-from melama_jax.models.llama import CachedAttention
+from melama_jax.models.layers import CachedAttention
 from melama_jax.partitioning.rules import RULES
 
 

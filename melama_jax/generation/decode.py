@@ -15,7 +15,8 @@ from melama_jax.errors import InputError
 from melama_jax.generation.batching import batches, bucket, everywhere, pad_right, require_ids
 from melama_jax.kernels.blocks import round_up
 from melama_jax.kernels.cached import SLOT_BLOCK
-from melama_jax.models.llama import KVCache, Llama, init_cache
+from melama_jax.models.layers import KVCache, init_cache
+from melama_jax.models.llama import Llama
 
 NOTHING = -1  # in a row's output: no token was made here
 

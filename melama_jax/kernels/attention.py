@@ -13,6 +13,7 @@ from melama_jax.kernels.block_table import DEFAULT_CHIP, blocks_for
 from melama_jax.kernels.blocks import LANES
 from melama_jax.kernels.cached import Cache, check_cache, plain_cached_attention, refusal, stored
 from melama_jax.kernels.shapes import check_shapes
+from melama_jax.kernels.splash_tiles import SplashTiles
 
 KERNELS = ("auto", "flash", "splash", "xla")
 
@@ -27,6 +28,7 @@ def attention(
     soft_cap: float | None = None,
     kernel: str = "auto",
     chip: str = DEFAULT_CHIP,
+    splash_tiles: SplashTiles | None = None,
 ) -> jax.Array:
     """Causal self-attention within segments: a Pallas kernel on TPU where the shape allows, XLA elsewhere.
 
@@ -39,6 +41,7 @@ def attention(
         soft_cap: scores s become soft_cap * tanh(s / soft_cap); None: as they are.
         kernel: one of KERNELS: what a TPU computes it with.
         chip: the TPU generation, as block_table.chip_of names it: it decides the flash kernels' blocks.
+        splash_tiles: splash's, where that is asked for; None: its defaults.
 
     Returns:
         [batch, length, heads, head_dim] in query's dtype.
@@ -55,7 +58,9 @@ def attention(
         return plain(query, key, value, segment_ids)
     # Importing Pallas costs time that CPU runs need not pay.
     if chosen == "splash":
-        from melama_jax.kernels.splash import splash_attention as on_tpu
+        from melama_jax.kernels.splash import DEFAULT_TILES, splash_attention
+
+        on_tpu = functools.partial(splash_attention, tiles=splash_tiles or DEFAULT_TILES)
     else:
         from melama_jax.kernels.flash import flash_attention
 

@@ -10,10 +10,10 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
 from melama_jax.kernels.reference import OUT_NAME
+from melama_jax.kernels.splash_tiles import SplashTiles
 
 LANES = 128
-BLOCK = 1024
-BLOCK_COMPUTE = 512
+DEFAULT_TILES = SplashTiles()
 
 
 def supports(query: jax.Array) -> bool:
@@ -22,20 +22,27 @@ def supports(query: jax.Array) -> bool:
 
 
 def splash_attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    segment_ids: jax.Array | None = None,
+    tiles: SplashTiles = DEFAULT_TILES,
 ) -> jax.Array:
     """Causal self-attention within segments. Shapes as in reference.causal_attention."""
     length, heads = query.shape[1], query.shape[2]
-    block = _divisor(length, BLOCK)
-    compute = _divisor(block, BLOCK_COMPUTE)
+    q, kv, back_q, back_kv = (
+        _divisor(length, most) for most in (tiles.q, tiles.kv, tiles.back_q, tiles.back_kv)
+    )
     sizes = kernels.BlockSizes(
-        block_q=block,
-        block_kv=block,
-        block_kv_compute=compute,
-        block_q_dkv=block,
-        block_kv_dkv=block,
-        block_kv_dkv_compute=compute,
-        use_fused_bwd_kernel=True,
+        block_q=q,
+        block_kv=kv,
+        block_kv_compute=_divisor(kv, tiles.compute),
+        block_q_dkv=back_q,
+        block_kv_dkv=back_kv,
+        block_kv_dkv_compute=_divisor(back_kv, tiles.back_compute),
+        block_q_dq=None if tiles.fused else back_q,
+        block_kv_dq=None if tiles.fused else back_kv,
+        use_fused_bwd_kernel=tiles.fused,
     )
     mask = masks.MultiHeadMask([masks.CausalMask((length, length))] * heads)
     attend = kernels.make_splash_mha(

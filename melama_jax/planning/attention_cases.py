@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ma
 from melama_jax.kernels.blocks import Blocks
 from melama_jax.kernels.flash import flash_attention
 
+# What rows hold: one document and no segment ids; packed documents; one document, but segment ids all the same.
+Segments = bool | Literal["one"]
 MEDIAN_TOKENS, SIGMA, SEED = 700, 1.0, 0
 GRADIENT = 3  # which argument of a case with a backward pass is the output's gradient
 
@@ -31,7 +33,7 @@ def ours(
     heads: int,
     kv_heads: int,
     head_dim: int,
-    segments: bool,
+    segments: Segments,
     backward: bool,
     batch: int,
     blocks: dict[str, int],
@@ -44,7 +46,7 @@ def ours(
         heads: query heads.
         kv_heads: divide them.
         head_dim: of each.
-        segments: whether to mask across packed documents; every row of the batch has the same.
+        segments: what rows hold; every row of the batch the same.
         backward: forward and backward, else forward only.
         batch: rows.
         blocks: fields of kernels.blocks.Blocks, of the forward pass.
@@ -65,7 +67,7 @@ def splash(
     heads: int,
     kv_heads: int,
     head_dim: int,
-    segments: bool,
+    segments: Segments,
     backward: bool,
     batch: int,
     tiles: dict[str, int],
@@ -77,7 +79,7 @@ def splash(
         heads: query heads.
         kv_heads: divide them.
         head_dim: of each.
-        segments: whether to mask across packed documents; every row of the batch has the same.
+        segments: what rows hold; every row of the batch the same.
         backward: forward and backward, else forward only.
         batch: rows, by vmap: two cores share the backward kernel's work only over these.
         tiles: q, kv, compute of the forward pass; back_q, back_kv, back_compute, fused (1 or 0) of the backward.
@@ -96,8 +98,11 @@ def splash(
     return _case(attend_rows, query, key, _rows(seq_len, batch, segments), backward)
 
 
-def _rows(seq_len: int, batch: int, segments: bool) -> tuple[np.ndarray, ...]:
-    return (np.tile(packed_segments(seq_len), (batch, 1)),) if segments else ()
+def _rows(seq_len: int, batch: int, segments: Segments) -> tuple[np.ndarray, ...]:
+    if not segments:
+        return ()
+    row = np.ones(seq_len, np.int32) if segments == "one" else packed_segments(seq_len)
+    return (np.tile(row, (batch, 1)),)
 
 
 def _case(
@@ -131,7 +136,7 @@ def _block_sizes(tiles: dict[str, int]) -> kernels.BlockSizes:
     )
 
 
-def visible_pairs(seq_len: int, segments: bool) -> int:
+def visible_pairs(seq_len: int, segments: Segments) -> int:
     """(query, key) pairs that a head must score: half of each document's square."""
-    lengths = np.bincount(packed_segments(seq_len))[1:] if segments else np.array([seq_len])
+    lengths = np.bincount(packed_segments(seq_len))[1:] if segments is True else np.array([seq_len])
     return int((lengths.astype(np.int64) ** 2).sum()) // 2

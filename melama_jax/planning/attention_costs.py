@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from melama_jax.planning.attention_cases import GRADIENT, visible_pairs
+from melama_jax.planning.attention_cases import GRADIENT, Segments, visible_pairs
 from melama_jax.planning.bundles import read_program
 from melama_jax.planning.scalar_program import execute
 from melama_jax.planning.schedule import CORES, Core, Measure, measure_execution, slot_use
@@ -26,7 +26,7 @@ class Case:
     heads: int = 2
     kv_heads: int = 2
     head_dim: int = 128
-    segments: bool = False
+    segments: Segments = False
 
 
 @dataclass(frozen=True)

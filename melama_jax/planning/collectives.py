@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-from melama_jax.planning.hlo import Instruction, Program, array_bytes
+from melama_jax.planning.hlo import Instruction, Program, array_bytes, called
 
 # Bytes a chip must receive, for each byte it puts in, in a group of n: the least any algorithm can do on a ring.
 _RECEIVED = {
@@ -44,49 +44,116 @@ class Collective:
     received_bytes: int
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What one instruction of the schedule does for a collective: all of it, its start, or its end.
+
+    Args:
+        key: the collective; its start and its end have the same.
+        kind: as in Collective.
+        network: "ici" or "dcn".
+        received_bytes: what each chip receives in one run.
+        asynchronous: whether another instruction ends it.
+        ends: whether this one ends it.
+        computation: where the instruction stands.
+    """
+
+    key: str
+    kind: str
+    network: str
+    received_bytes: float
+    asynchronous: bool
+    ends: bool
+    computation: str
+
+
+def sent_by(program: Program, chips: int) -> dict[str, Sent]:
+    """Instruction -> what it does for a collective, for those of the schedule itself, not of what they call.
+
+    Args:
+        program: the compiled text, parsed.
+        chips: devices in all, for collectives over all of them.
+    """
+    called_by_one = _inner_computations(program)
+    found = {}
+    for name, body in program.computations.items():
+        if name in called_by_one:
+            continue
+        for instruction in body:
+            sent = _of_itself(name, instruction, body, chips) or _inside(program, name, instruction, chips)
+            if sent is not None:
+                found[instruction.name] = sent
+    return found
+
+
 def count_collectives(program: Program, counts: dict[str, int], chips: int) -> list[Collective]:
     """The collectives of one step, the heaviest first.
 
     Args:
         program: the compiled text, parsed.
         counts: how often each computation runs (hlo.runs).
-        chips: devices in all, for collectives over all of them.
+        chips: devices in all.
     """
-    started = {
-        _channel(instruction)
-        for body in program.computations.values()
-        if _has_target(body, "AsyncCollectiveStart")
-        for instruction in body
-    } - {None}
-    asynchronous = _behind_a_start(program)
     totals: dict[tuple[str, str, bool], list[float]] = defaultdict(lambda: [0, 0, 0.0])
-    for name, body in program.computations.items():
-        if not counts[name]:
+    for sent in sent_by(program, chips).values():
+        times = counts[sent.computation]
+        if sent.ends or not times:
             continue
-        starts = _has_target(body, "AsyncCollectiveStart")
-        for instruction in body:
-            # A collective fused with compute stands in the text three times: where it starts, meanwhile, ends.
-            if not starts and _channel(instruction) in started:
-                continue
-            found = _collective(name, instruction, body, chips)
-            if found is None:
-                continue
-            kind, network, received = found
-            split = (
-                starts or instruction.opcode.endswith("-start") or name in asynchronous or network == "dcn"
-            )
-            total = totals[kind, network, split]
-            total[0] += 1
-            total[1] += counts[name]
-            total[2] += counts[name] * received
+        total = totals[sent.kind, sent.network, sent.asynchronous or sent.network == "dcn"]
+        total[0] += 1
+        total[1] += times
+        total[2] += times * sent.received_bytes
     rows = [Collective(*key, int(ops), int(times), round(size)) for key, (ops, times, size) in totals.items()]
     return sorted(rows, key=lambda row: -row.received_bytes)
+
+
+def _inner_computations(program: Program) -> set[str]:
+    """Computations that one instruction stands for: fusions' and asynchronous calls'."""
+    ones = ("fusion", "async-start", "call-start")
+    bodies = program.computations.values()
+    return {inner for body in bodies for i in body if i.opcode in ones for inner in called(i)}
+
+
+def _of_itself(
+    computation: str, instruction: Instruction, body: list[Instruction], chips: int
+) -> Sent | None:
+    """An instruction that is a collective, or its start."""
+    found = _collective(computation, instruction, body, chips)
+    if found is None:
+        return None
+    started = instruction.opcode.endswith("-start")
+    return Sent(instruction.name, *found, asynchronous=started, ends=False, computation=computation)
+
+
+def _inside(program: Program, computation: str, instruction: Instruction, chips: int) -> Sent | None:
+    """A fusion or an asynchronous call that holds collectives.
+
+    One fused with compute stands in the text three times or more, on one channel: where it starts, meanwhile (which
+    is compute), and where it ends.
+    """
+    if instruction.opcode not in ("fusion", "async-start", "call-start"):
+        return None
+    for inner in called(instruction):
+        body = program.computations[inner]
+        parts = [(i, found) for i in body if (found := _collective(inner, i, body, chips))]
+        if not parts:
+            continue
+        first, (kind, network, _) = parts[0]
+        received = sum(found[2] for _, found in parts)
+        starts, ends = (_has_target(body, f"AsyncCollective{which}") for which in ("Start", "Done"))
+        if instruction.opcode != "fusion":
+            return Sent(instruction.name, kind, network, received, True, False, computation)
+        if starts or ends:
+            return Sent(_channel(first) or first.name, kind, network, received, True, ends, computation)
+        if not inner.startswith("async_collective_fusion"):
+            return Sent(instruction.name, kind, network, received, False, False, computation)
+    return None
 
 
 def _collective(
     computation: str, instruction: Instruction, body: list[Instruction], chips: int
 ) -> tuple[str, str, float] | None:
-    """(kind, network, bytes received a run) if the instruction is a collective."""
+    """(kind, network, bytes received a run) if the instruction is a collective or starts one."""
     if instruction.opcode == "send" and "_xla_megascale_transfer_type" in instruction.attributes:
         match = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.attributes)
         kind = match[1].lower().replace("_", "-") if match else "send"
@@ -120,16 +187,6 @@ def group_size(attributes: str, chips: int) -> int:
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
         return len(match[1].split(","))
     return chips
-
-
-def _behind_a_start(program: Program) -> set[str]:
-    """Computations that an async-start or call-start runs."""
-    found = set()
-    for body in program.computations.values():
-        for instruction in body:
-            if instruction.opcode in ("async-start", "call-start"):
-                found.update(re.findall(r"(?:calls|to_apply)=%?([\w.\-]+)", instruction.attributes))
-    return found
 
 
 def _channel(instruction: Instruction) -> str | None:

@@ -93,6 +93,14 @@ def array_bytes(kind: str) -> int:
     return sum(_bits(dtype) * _size(dims) for dtype, dims in _ARRAY.findall(kind)) // 8
 
 
+def dimensions(kind: str) -> tuple[int, ...]:
+    """The shape of an array's type."""
+    match = _ARRAY.search(kind)
+    if match is None:
+        raise ValueError(f"no array type: {kind[:80]}")
+    return tuple(int(dim) for dim in match[2].split(",")) if match[2] else ()
+
+
 def _bits(dtype: str) -> int:
     return 8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0])
 
@@ -122,14 +130,14 @@ def runs(program: Program) -> tuple[dict[str, int], list[str]]:
         counts[name] += times
         for instruction in program.computations[name]:
             each = turns(name, instruction) if instruction.opcode == "while" else 1
-            for called in _called(instruction):
-                enter(called, times * each)
+            for inner in called(instruction):
+                enter(inner, times * each)
 
     enter(program.entry, 1)
     return counts, unknown
 
 
-def _called(instruction: Instruction) -> Iterator[str]:
+def called(instruction: Instruction) -> Iterator[str]:
     """Computations an instruction runs; the later halves of an asynchronous one only name theirs again."""
     if instruction.opcode.endswith(("-done", "-update")):
         return
@@ -153,19 +161,19 @@ def trip_count(program: Program, caller: str, loop: Instruction) -> int:
         raise ValueError(f"loop {loop.name}: its condition is no `counter < limit`")
 
     def value(scope: dict[str, Instruction], name: str) -> int:
-        """A constant, also one that the loop carries along unchanged."""
-        instruction = scope[name]
-        while instruction.opcode in ("copy", "bitcast"):
-            instruction = scope[instruction.operands[0]]
+        """A constant, a sum of such (a peeled turn leaves one), also one that the loop carries along unchanged."""
+        instruction = _behind_copies(scope, name)
         if instruction.opcode == "get-tuple-element" and scope is not outer:
             return value(outer, carried[_index(instruction)])
+        if instruction.opcode == "add":
+            return sum(value(scope, operand) for operand in instruction.operands)
         if instruction.opcode != "constant":
             raise ValueError(f"loop {loop.name}: {name} is a {instruction.opcode}, not a constant")
         return int(instruction.arguments)
 
     def advance(name: str) -> int:
         """What the body adds to the counter on the way to `name`."""
-        instruction = body[name]
+        instruction = _behind_copies(body, name)
         if instruction.opcode == "get-tuple-element" and _index(instruction) == counter:
             return 0
         if instruction.opcode == "add":
@@ -176,6 +184,13 @@ def trip_count(program: Program, caller: str, loop: Instruction) -> int:
     counter = _index(condition[counted])
     after = next(i for i in body.values() if i.root).operands[counter]
     return -((value(condition, counted) - value(condition, limit)) // advance(after))
+
+
+def _behind_copies(scope: dict[str, Instruction], name: str) -> Instruction:
+    instruction = scope[name]
+    while instruction.opcode in ("copy", "bitcast"):
+        instruction = scope[instruction.operands[0]]
+    return instruction
 
 
 def _computation(program: Program, instruction: Instruction, role: str) -> dict[str, Instruction]:

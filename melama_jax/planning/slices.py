@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from melama_jax.errors import InputError
 
 GIB = 2**30
+HOST_BYTES_PER_SECOND = 16e9  # a chip's share of PCIe, each way: assumed, no page gives it
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Chip:
         peak_flops: bfloat16 FLOP/s.
         hbm_bytes_per_second: memory bandwidth.
         ici_bytes_per_second: what one chip can receive over all its interconnect links together.
+        dcn_bytes_per_second: a chip's share of its host's network to other slices.
+        mxu_macs: bfloat16 multiply-adds a cycle of all its matrix units; with peak_flops it gives the clock.
         config: the compiler's name for the chip as Cloud TPU runs it, both cores as one device.
         shapes: chips of a slice -> its torus.
     """
@@ -35,8 +38,15 @@ class Chip:
     peak_flops: float
     hbm_bytes_per_second: float
     ici_bytes_per_second: float
+    dcn_bytes_per_second: float
+    mxu_macs: int
     config: str
     shapes: dict[int, tuple[int, ...]]
+
+    @property
+    def hertz(self) -> float:
+        """The clock that the peak rate implies."""
+        return self.peak_flops / (2 * self.mxu_macs)
 
 
 _TORUS_3D = {
@@ -56,10 +66,45 @@ _TORUS_2D = {1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8)
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 2, int(30.75 * GIB), 275e12, 1228e9, 2400e9 / 8, "megacore", _TORUS_3D),
-        Chip("v5e", 1, int(15.75 * GIB), 197e12, 819e9, 1600e9 / 8, "default", _TORUS_2D),
-        Chip("v5p", 2, int(95.74 * GIB), 459e12, 2765e9, 4800e9 / 8, "megacore", _TORUS_3D),
-        Chip("v6e", 1, int(31.25 * GIB), 918e12, 1640e9, 3200e9 / 8, "default", _TORUS_2D),
+        Chip(
+            "v4",
+            2,
+            int(30.75 * GIB),
+            275e12,
+            1228e9,
+            2400e9 / 8,
+            25e9 / 8,
+            2 * 4 * 128**2,
+            "megacore",
+            _TORUS_3D,
+        ),
+        Chip(
+            "v5e", 1, int(15.75 * GIB), 197e12, 819e9, 1600e9 / 8, 25e9 / 8, 4 * 128**2, "default", _TORUS_2D
+        ),
+        Chip(
+            "v5p",
+            2,
+            int(95.74 * GIB),
+            459e12,
+            2765e9,
+            4800e9 / 8,
+            50e9 / 8,
+            2 * 4 * 128**2,
+            "megacore",
+            _TORUS_3D,
+        ),
+        Chip(
+            "v6e",
+            1,
+            int(31.25 * GIB),
+            918e12,
+            1640e9,
+            3200e9 / 8,
+            100e9 / 8,
+            2 * 2 * 256**2,
+            "default",
+            _TORUS_2D,
+        ),
     )
 }
 

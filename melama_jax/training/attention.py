@@ -14,15 +14,18 @@ from melama_jax.kernels.attention import KERNELS, attention
 from melama_jax.kernels.block_table import chip_of
 from melama_jax.kernels.platform_parts import platform_parts
 from melama_jax.kernels.ring import ring_attention
+from melama_jax.kernels.splash_tiles import SplashTiles
 from melama_jax.kernels.zigzag import from_zigzag, to_zigzag
 from melama_jax.models.config import LlamaConfig
-from melama_jax.models.llama import Attention, Reordered
+from melama_jax.models.layers import Attention, Reordered
 from melama_jax.partitioning.rules import RULES
 
 SEQUENCE = "sequence"
 
 
-def bind_attention(mesh: Mesh, config: LlamaConfig, kernel: str = "auto") -> Attention:
+def bind_attention(
+    mesh: Mesh, config: LlamaConfig, kernel: str = "auto", splash_tiles: SplashTiles | None = None
+) -> Attention:
     """The attention a model on this mesh should use; `kernel` is one of kernels.attention.KERNELS.
 
     A Pallas kernel cannot be partitioned by the compiler, so rows and heads are mapped by hand. Where the sequence
@@ -42,7 +45,7 @@ def bind_attention(mesh: Mesh, config: LlamaConfig, kernel: str = "auto") -> Att
             "Run.attention", kernel, f"one of {', '.join(KERNELS)}; no splash where the sequence is split"
         )
     chip = chip_of(mesh.devices.flat[0].device_kind)
-    attend = functools.partial(attention, kernel=kernel, chip=chip)
+    attend = functools.partial(attention, kernel=kernel, chip=chip, splash_tiles=splash_tiles)
     if mesh.size == 1:
         return attend
     if mesh.shape[SEQUENCE] == 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from melama_jax.errors import InputError
 from melama_jax.fields import require_types
+from melama_jax.kernels.splash_tiles import SplashTiles
 from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.training.safety import BadBatches, HostWatch
@@ -59,8 +60,11 @@ class Run:
         param_dtype: what trained weights are held in.
         frozen_dtype: what frozen weights are held in when only adapters train.
         attention: one of kernels.attention.KERNELS: what a TPU computes attention with.
-        remat: a name of models.remat.POLICIES: what the backward pass keeps of each layer.
+        splash_tiles: block sizes where attention is `splash`; None: its defaults.
+        remat: what the backward pass keeps of each layer: one of models.remat.POLICIES, or activations by name.
         offload: activations of that policy that wait in host memory instead.
+        isolate_products: keep what surrounds matrix products from being fused into them (see models.llama.Llama).
+        compiler_options: XLA flags for the training step, name -> value; those of another platform are left out.
         rates: domain -> rate of the mixture; None takes the data's own.
         seed: of the weights, the order of the data and dropout.
         keep_last: newest checkpoints that stay.
@@ -87,8 +91,11 @@ class Run:
     param_dtype: str = "float32"
     frozen_dtype: str = "bfloat16"
     attention: str = "auto"
-    remat: str = "none"
+    splash_tiles: SplashTiles | None = None
+    remat: str | tuple[str, ...] = "none"
     offload: tuple[str, ...] = ()
+    isolate_products: bool = False
+    compiler_options: dict[str, str | int | float | bool] = field(default_factory=dict)
     rates: dict[str, float] | None = None
     seed: int = 0
     keep_last: int = 2

@@ -64,13 +64,14 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
     model = Llama(
         config,
         run.lora,
-        attention=bind_attention(mesh, config, run.attention),
+        attention=bind_attention(mesh, config, run.attention, run.splash_tiles),
         cached_attention=bind_cached_attention(mesh),
         dtype=jnp.dtype(run.dtype),
         param_dtype=jnp.dtype(run.param_dtype),
         remat=run.remat,
         offload=tuple(run.offload),
         merge_rows=mesh.shape["sequence"] == 1,
+        isolate_products=run.isolate_products,
     )
     return Setup(mesh, model, _shapes(model, mesh, run))
 

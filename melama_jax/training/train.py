@@ -174,6 +174,7 @@ def jit_train_step(
         in_shardings=(shardings, batch_sharding(setup.mesh)),
         out_shardings=(shardings, None),
         donate_argnums=0,
+        compiler_options=dict(run.compiler_options) if on_tpu else None,
     )
 
 

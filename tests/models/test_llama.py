@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from melama_jax.models.llama import Llama, init_cache
+from melama_jax.models.layers import init_cache
+from melama_jax.models.llama import Llama
 from melama_jax.models.params import boxed_param_shapes, count, flatten, param_shapes
 from tests.models.hf import CONFIGS, our_params, random_model
 

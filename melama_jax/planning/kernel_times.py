@@ -1,0 +1,80 @@
+"""What the attention kernels of a compiled step take, by their own schedules (attention_costs.py).
+
+The step's text says nothing of a Pallas kernel's time, so attention of the same length, heads a key head and blocks is
+compiled once more by itself, read, and multiplied by the heads and rows of each call. Rows are taken as one document
+each, which is the most there can be to do: packed rows skip whole blocks of other documents.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import asdict
+from statistics import mean
+from typing import Any
+
+from melama_jax.kernels.block_table import blocks_for
+from melama_jax.kernels.splash_tiles import SplashTiles
+from melama_jax.models.config import LlamaConfig
+from melama_jax.planning.attention_costs import Case, measure_case
+from melama_jax.planning.hlo import Instruction
+from melama_jax.planning.scalar_program import ScheduleError
+from melama_jax.planning.schedule_dump import CompileError
+from melama_jax.planning.slices import Chip
+from melama_jax.planning.timeline import KernelSeconds
+
+_STEMS = re.compile(r"flash_forward|flash_backward|splash_mha_fwd|splash_mha_dq|splash_mha_dkv")
+_OPERAND = re.compile(r"(?:bf16|f32)\[([\d,]+)\]")
+
+
+def attention_times(
+    config: LlamaConfig, seq_len: int, chip: Chip, splash: SplashTiles | None = None
+) -> KernelSeconds:
+    """A Pallas call of a step -> its seconds; None for what no schedule was read for.
+
+    Args:
+        config: the model.
+        seq_len: tokens a row.
+        chip: what it runs on.
+        splash: tiles of splash attention, where the step uses that; None: our flash kernels.
+    """
+    group = config.num_heads // config.num_kv_heads
+    case = Case(seq_len, group, 1, config.head_dim, "one")
+    try:
+        cycles = _cycles(chip, case, splash)
+    except (CompileError, ScheduleError):
+        return lambda _: None
+    size = seq_len * config.head_dim
+
+    def seconds(call: Instruction) -> float | None:
+        stem = _STEMS.search(call.name)
+        shapes = [tuple(map(int, dims.split(","))) for dims in _OPERAND.findall(_operands(call))]
+        heads = max((math.prod(dims) // size for dims in shapes if dims[-2:] == case_shape), default=0)
+        if stem is None or stem[0] not in cycles or not heads:
+            return None
+        return cycles[stem[0]] * heads / chip.name_counts / chip.hertz
+
+    case_shape = (seq_len, config.head_dim)
+    return seconds
+
+
+def _cycles(chip: Chip, case: Case, splash: SplashTiles | None) -> dict[str, float]:
+    """Kernel -> cycles a query head and core."""
+    if splash is None:
+        cut = blocks_for(chip.name, packed=True)
+        options: dict[str, Any] = {"blocks": asdict(cut.forward), "backward_blocks": asdict(cut.backward)}
+        measured = measure_case(chip.name, "ours", asdict(case), True, options)
+    else:
+        measured = measure_case(chip.name, "splash", asdict(case), True, {"tiles": asdict(splash)})
+    found: dict[str, list[float]] = defaultdict(list)
+    for kernel in measured:
+        if stem := _STEMS.search(kernel.name):
+            found[stem[0]].append(kernel.cycles)
+    return {stem: mean(each) for stem, each in found.items()}
+
+
+def _operands(call: Instruction) -> str:
+    """The types of a kernel's operands, as the call constrains their layouts."""
+    found = re.search(r"operand_layout_constraints=\{(.*?\})\}", call.attributes)
+    return found[1] if found else ""

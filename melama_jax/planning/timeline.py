@@ -1,0 +1,272 @@
+"""How long a compiled step takes on a chip: its scheduled text played through, instruction by instruction.
+
+What the model is made of (and so what a prediction rests on):
+- a fusion takes the compiler's own `estimated_cycles`, and one with matrix products at least their FLOPs at DOT_CAP of
+  the peak rate; an instruction without an estimate takes the time its bytes take to and from memory;
+- a Pallas kernel takes what its own schedule says (the caller knows), since the compiler gives no estimate;
+- a collective takes the bytes a chip receives over LINK_SHARE of all its links, one at a time; between its start and
+  its end as the text has them, compute goes on, and what is left when the end comes is waited for;
+- copies to and from host memory take PCIe's rate, hidden likewise.
+A loop's second turn stands for all that follow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from melama_jax.planning.collectives import Sent, sent_by
+from melama_jax.planning.dots import dot_flops
+from melama_jax.planning.hlo import Instruction, Program, array_bytes, called, trip_count
+from melama_jax.planning.slices import HOST_BYTES_PER_SECOND, Chip
+
+DOT_CAP = 0.90  # no product runs faster than this share of peak, whatever the compiler hopes
+LINK_SHARE = 0.9  # of the links' rate that a collective reaches
+HOST = "S(5)"  # how a type says that it lies in host memory
+FREE = {
+    "parameter",
+    "constant",
+    "get-tuple-element",
+    "tuple",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "optimization-barrier",
+    "custom-call",  # markers and allocations; kernels are told apart before
+    "add-dependency",
+}
+
+COPIES = {"copy-start", "slice-start", "dynamic-slice-start", "dynamic-update-slice-start"}
+
+Totals = defaultdict[str, float]
+KernelSeconds = Callable[[Instruction], float | None]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One step's time on one chip.
+
+    Args:
+        seconds: the step's.
+        parts: what takes it: `products`, `attention` (Pallas kernels), `other compute`, and what is waited for:
+            `collectives`, `host copies`, `memory copies`. They add up to `seconds`.
+        operations: instruction -> (part, seconds in all its runs), waiting included.
+        waited: collective kind -> seconds that no compute hides.
+        busy: network -> seconds that its links carry something.
+        dot_flops: a chip's, all products of the program.
+        unpriced: kernels without a schedule, priced by their bytes.
+    """
+
+    seconds: float
+    parts: dict[str, float]
+    operations: dict[str, tuple[str, float]]
+    waited: dict[str, float]
+    busy: dict[str, float]
+    dot_flops: float
+    unpriced: tuple[str, ...] = ()
+
+
+def simulate(program: Program, chip: Chip, chips: int, kernel_seconds: KernelSeconds) -> Timeline:
+    """Plays one step of a program.
+
+    Args:
+        program: the compiled text, parsed.
+        chip: what it runs on.
+        chips: devices in all.
+        kernel_seconds: a Pallas call -> its time, None if it is not known.
+    """
+    player = _Player(program, chip, chips, kernel_seconds)
+    player.play(program.entry)
+    return Timeline(
+        player.now,
+        _parts(player),
+        {name: (player.part_of[name], seconds) for name, seconds in player.spent.items()},
+        dict(player.waited),
+        dict(player.busy),
+        player.flops,
+        tuple(sorted(player.unpriced)),
+    )
+
+
+def _parts(player: _Player) -> dict[str, float]:
+    parts: dict[str, float] = defaultdict(float)
+    for name, seconds in player.spent.items():
+        parts[player.part_of[name]] += seconds
+    return dict(sorted(parts.items(), key=lambda part: -part[1]))
+
+
+def _zeros() -> Totals:
+    return defaultdict(float)
+
+
+@dataclass
+class _Player:
+    """The clock and what is under way."""
+
+    program: Program
+    chip: Chip
+    chips: int
+    kernel_seconds: KernelSeconds
+    now: float = 0.0
+    flops: float = 0.0
+    spent: Totals = field(default_factory=_zeros)
+    waited: Totals = field(default_factory=_zeros)
+    busy: Totals = field(default_factory=_zeros)
+    part_of: dict[str, str] = field(default_factory=dict)
+    unpriced: set[str] = field(default_factory=set)
+    free_at: dict[str, float] = field(default_factory=dict)  # a network or engine -> when it is free again
+    ends: dict[str, tuple[float, str, str]] = field(
+        default_factory=dict
+    )  # what is under way -> end, part, kind
+
+    def __post_init__(self) -> None:
+        self.flops_of = dot_flops(self.program)
+        self.sent = sent_by(self.program, self.chips)
+        self.rates = {
+            "ici": self.chip.ici_bytes_per_second * LINK_SHARE,
+            "dcn": self.chip.dcn_bytes_per_second * LINK_SHARE,
+            "to host": HOST_BYTES_PER_SECOND,
+            "from host": HOST_BYTES_PER_SECOND,
+            "memory": self.chip.hbm_bytes_per_second,
+        }
+
+    def play(self, name: str) -> None:
+        """Every instruction of a computation, in the order of the schedule."""
+        body = self.program.computations[name]
+        types = {i.name: i.type for i in body}
+        for instruction in body:
+            if instruction.opcode == "while":
+                self._loop(name, instruction)
+            elif instruction.opcode == "conditional":
+                self._longest(instruction)
+            elif instruction.opcode == "call":
+                for inner in called(instruction):
+                    self.play(inner)
+            else:
+                self._one(instruction, types)
+
+    def _loop(self, caller: str, loop: Instruction) -> None:
+        try:
+            turns = trip_count(self.program, caller, loop)
+        except ValueError:
+            turns = 1
+        body = next(name for name in called(loop) if f"body=%{name}" in loop.attributes)
+        if turns:
+            self.play(body)
+        if turns > 1:
+            before = self._totals()
+            self.play(body)
+            self._repeat(before, turns - 2)
+
+    def _totals(self) -> tuple[float, float, Totals, Totals, Totals]:
+        return self.now, self.flops, self.spent.copy(), self.waited.copy(), self.busy.copy()
+
+    def _repeat(self, before: tuple[float, float, Totals, Totals, Totals], times: int) -> None:
+        """As often again what has passed since `before`; what is under way stays as far ahead of the clock."""
+        ahead = times * (self.now - before[0])
+        self.now += ahead
+        self.flops += times * (self.flops - before[1])
+        for total, earlier in zip((self.spent, self.waited, self.busy), before[2:], strict=True):
+            for name, value in list(total.items()):
+                total[name] += times * (value - earlier[name])
+        self.free_at = {name: at + ahead for name, at in self.free_at.items()}
+        self.ends = {name: (at + ahead, part, kind) for name, (at, part, kind) in self.ends.items()}
+
+    def _longest(self, conditional: Instruction) -> None:
+        """Of a conditional's branches the one that takes longest."""
+        start = self._totals(), dict(self.free_at), dict(self.ends)
+        tried = []
+        for branch in called(conditional):
+            (self.now, self.flops, *counters), self.free_at, self.ends = start
+            self.spent, self.waited, self.busy = (counter.copy() for counter in counters)
+            self.free_at, self.ends = dict(self.free_at), dict(self.ends)
+            self.play(branch)
+            tried.append((self._totals(), self.free_at, self.ends))
+        (self.now, self.flops, *counters), self.free_at, self.ends = max(tried, key=lambda one: one[0][0])
+        self.spent, self.waited, self.busy = counters
+
+    def _one(self, instruction: Instruction, types: dict[str, str]) -> None:
+        sent, opcode = self.sent.get(instruction.name), instruction.opcode
+        if sent is not None and sent.ends:
+            self._wait(sent.key, instruction.name)
+        elif sent is not None:
+            self._send(sent, instruction.name)
+        elif opcode in COPIES:
+            self._start_copy(instruction, types)
+        elif opcode.endswith("-done"):
+            self._wait(instruction.operands[0], instruction.name)
+        elif opcode == "custom-call" and "tpu_custom_call" in instruction.attributes:
+            self._kernel(instruction, types)
+        elif opcode not in FREE and not opcode.endswith(("-start", "-update")):
+            self._compute(instruction, types)
+
+    def _send(self, sent: Sent, name: str) -> None:
+        seconds = sent.received_bytes / self.rates[sent.network]
+        self._begin(sent.key, sent.network, seconds, "collectives", sent.kind)
+        if not sent.asynchronous:
+            self._wait(sent.key, name)
+
+    def _start_copy(self, start: Instruction, types: dict[str, str]) -> None:
+        """A copy, slice or update that goes on meanwhile, to or from host memory or between HBM and VMEM."""
+        source = types[start.operands[0]]
+        if "update" in start.opcode:
+            size, to_host = array_bytes(types[start.operands[1]]), HOST in source
+        else:
+            result = _parts_of(start.type)[0 if start.opcode == "copy-start" else len(start.operands)]
+            size, to_host = array_bytes(result), HOST in result
+        engine = "to host" if to_host else "from host" if HOST in source else "memory"
+        part = "memory copies" if engine == "memory" else "host copies"
+        self._begin(start.name, engine, size / self.rates[engine], part, engine)
+
+    def _begin(self, key: str, engine: str, seconds: float, part: str, kind: str) -> None:
+        end = max(self.now, self.free_at.get(engine, 0.0)) + seconds
+        self.free_at[engine] = end
+        self.busy[engine] += seconds
+        self.ends[key] = end, part, kind
+
+    def _wait(self, key: str, name: str) -> None:
+        if key not in self.ends:
+            return
+        end, part, kind = self.ends.pop(key)
+        seconds = max(0.0, end - self.now)
+        self._spend(name, part, seconds)
+        if part == "collectives":
+            self.waited[kind] += seconds
+
+    def _kernel(self, call: Instruction, types: dict[str, str]) -> None:
+        seconds = self.kernel_seconds(call)
+        if seconds is None:
+            self.unpriced.add(call.name)
+            seconds = self._by_bytes(call, types)
+        self._spend(call.name, "attention", seconds)
+
+    def _compute(self, instruction: Instruction, types: dict[str, str]) -> None:
+        flops = sum(self.flops_of(name) for name in called(instruction))
+        self.flops += flops
+        seconds = max(self._estimated(instruction, types), flops / (DOT_CAP * self.chip.peak_flops))
+        self._spend(instruction.name, "products" if flops else "other compute", seconds)
+
+    def _estimated(self, instruction: Instruction, types: dict[str, str]) -> float:
+        found = re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes)
+        return int(found[1]) / self.chip.hertz if found else self._by_bytes(instruction, types)
+
+    def _by_bytes(self, instruction: Instruction, types: dict[str, str]) -> float:
+        """As long as its operands and results take to and from memory."""
+        if instruction.opcode in ("dynamic-update-slice", "dynamic-slice", "slice"):
+            kinds = [types[instruction.operands[1]]] if "update" in instruction.opcode else [instruction.type]
+            return 2 * sum(map(array_bytes, kinds)) / self.rates["memory"]
+        operands = (types[name] for name in instruction.operands if name in types)
+        return (array_bytes(instruction.type) + sum(map(array_bytes, operands))) / self.rates["memory"]
+
+    def _spend(self, name: str, part: str, seconds: float) -> None:
+        self.now += seconds
+        self.spent[name] += seconds
+        self.part_of[name] = part
+
+
+def _parts_of(kind: str) -> list[str]:
+    """The types of a tuple's parts."""
+    return re.findall(r"[a-z]\w*\[[\d,]*\](?:\{[^}]*\})?", kind)
