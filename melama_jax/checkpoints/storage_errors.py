@@ -11,8 +11,8 @@ import jax
 
 from melama_jax.errors import RunFailed
 
-# TensorStore's messages: "... [OS error 28: ENOSPC No space left on device]", or a status of the storage service.
-_OS_ERROR = re.compile(r"\[OS error (\d+)")
+# TensorStore's messages: "... No space left on device [os_error_code='28']", or a status of the storage service.
+_OS_ERROR = re.compile(r"os_error_code='(\d+)'")
 _STATUS = {
     "PERMISSION_DENIED": errno.EACCES,
     "UNAUTHENTICATED": errno.EACCES,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import sys
 from collections.abc import Sequence
 
 from melama_jax.cli.gin_flags import split_gin_bindings
+from melama_jax.cli.quiet import quieten
 from melama_jax.errors import InputError, RunFailed
 
 VERBS = ("demo", "data", "train", "convert", "generate", "eval", "score", "plan", "report", "launch")
@@ -36,8 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb. Returns 0 done, 1 ran and failed, 2 bad input."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of its own doings as warnings
     args = build_parser().parse_args(split_gin_bindings(list(sys.argv[1:] if argv is None else argv)))
+    if not args.debug:
+        quieten()
     try:
         return int(args.run(args) or 0)
     except InputError as error:

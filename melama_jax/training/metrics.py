@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import (  # names that protobuf makes on import
+    Event,  # pyright: ignore[reportAttributeAccessIssue]
+    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
+)
+from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
 from melama_jax import files
 
@@ -35,24 +41,20 @@ class MetricsLog(Silent):
         if self._path.exists():
             self._drop_after(resumed_step)
         self._file = self._path.open("a", encoding="utf-8")
-        # Event files are named by the second: without a suffix a run resumed within it would overwrite the earlier.
-        self._board = SummaryWriter(
-            str(directory / "tensorboard"),
-            purge_step=resumed_step + 1,
-            filename_suffix=f".from-{resumed_step}",
-        )
+        self._board = _Board(directory / "tensorboard", resumed_step)
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
-        """One JSON line {"step": ..., name: number, ...} and one TensorBoard point a name."""
+        """One JSON line {"step": ..., name: number, ...} and one TensorBoard point a name; OSError if it fails."""
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         self._file.flush()
-        for name, number in numbers.items():
-            self._board.add_scalar(name, number, step)
+        self._board.write(step, numbers)
 
     def close(self) -> None:
         """Flushes and closes both."""
-        self._file.close()
-        self._board.close()
+        try:
+            self._file.close()
+        finally:
+            self._board.close()
 
     def _drop_after(self, step: int) -> None:
         kept = []
@@ -64,3 +66,29 @@ class MetricsLog(Silent):
             if row["step"] <= step:
                 kept.append(line)
         files.write_text(self._path, "".join(line + "\n" for line in kept))
+
+
+class _Board:
+    """A TensorBoard event file, written in this thread.
+
+    SummaryWriter's own thread dies unseen on a full disk, and then whoever adds to its queue waits for ever.
+
+    Args:
+        directory: of the event files.
+        resumed_step: points of earlier files after this step are hidden.
+    """
+
+    def __init__(self, directory: Path, resumed_step: int):
+        directory.mkdir(parents=True, exist_ok=True)
+        # Event files are named by the second: without a suffix a run resumed within it would overwrite the earlier.
+        self._writer = EventsWriter(str(directory / "events"), f".from-{resumed_step}")
+        start = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(wall_time=time.time(), step=resumed_step + 1, session_log=start))
+
+    def write(self, step: int, numbers: dict[str, float]) -> None:
+        points = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
+        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()

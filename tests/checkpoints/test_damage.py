@@ -241,7 +241,7 @@ def test_no_permission_is_no_damage(tmp_path, monkeypatch):
 
     class Refusing:
         def restore(self, *_, **__):
-            raise ValueError("PERMISSION_DENIED: Error opening [OS error 13: EACCES Permission denied]")
+            raise ValueError("Error opening local file: Permission denied [os_error_code='13']")
 
         def metadata(self, item):
             return handler.metadata(item)

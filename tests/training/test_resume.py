@@ -1,0 +1,209 @@
+"""Whole runs over damaged checkpoints and failing storage: nothing lost, nothing overwritten, said in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from melama_jax.checkpoints.store import RunStore
+from melama_jax.errors import InputError, RunFailed
+from melama_jax.training.config import AdamW
+from melama_jax.training.train import train
+from tests.checkpoints.test_run_lock import HOLD
+from tests.training.conftest import small_run
+from tests.training.storage import mount, mounted
+from tests.training.test_train import bits
+
+
+def run_of(data: Path, folder: Path, **changes):
+    return small_run(data, folder, **{"keep_last": 3, "heldout_every": 0, **changes})
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> Path:
+    """A run that ended: steps 4, 8 and 12."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(run_of(data, folder), show=None)
+    return folder
+
+
+def data_files(step: Path) -> list[Path]:
+    """The files arrays lie in, largest first."""
+    return sorted((step / "params").rglob("d/*"), key=lambda path: -path.stat().st_size)
+
+
+def flip(step: Path) -> None:
+    file = data_files(step)[0]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+def truncate(step: Path) -> None:
+    file = data_files(step)[0]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def lose_a_shard(step: Path) -> None:
+    data_files(step)[0].unlink()
+
+
+def lose_the_marker(step: Path) -> None:
+    (step / "commit_success.txt").unlink()
+
+
+def damage_the_card(step: Path) -> None:
+    card = step / "card" / "metadata"
+    text = card.read_text()
+    assert '"add_bos": true' in text
+    card.write_text(text.replace('"add_bos": true', '"add_bos": null'))
+
+
+def damage_the_optimizer(step: Path) -> None:
+    for file in (step / "train_state").rglob("d/*"):
+        file.write_bytes(bytes(file.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    "harm", [flip, truncate, lose_a_shard, lose_the_marker, damage_the_card, damage_the_optimizer]
+)
+def test_the_checkpoint_before_a_damaged_one_is_used_and_said(whole, data, tmp_path, capsys, harm: Callable):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    newest = folder / "checkpoints" / "12"
+    harm(newest)
+    harmed = hashed(newest)
+    shown: list[str] = []
+    outcome = train(run_of(data, folder), show=shown.append)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("DAMAGED CHECKPOINT") and str(newest) in said
+    assert "the run continues at step 8 instead" in said and "continuing at step 8" in shown[0]
+    assert (outcome.started_from, outcome.step) == (8, 12)
+    assert bits(folder) == bits(whole)
+    assert hashed(folder / "checkpoints" / "12.damaged") == harmed
+    with RunStore(folder, read_only=True) as store:
+        assert store.steps() == [4, 8, 12]
+
+
+def hashed(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("harms", [(flip,), (truncate, lose_the_marker, damage_the_card)])
+def test_where_all_are_damaged_each_is_named_and_nothing_is_touched(whole, data, tmp_path, harms, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "checkpoints" / "16.orbax-checkpoint-tmp").mkdir()
+    (folder / "checkpoints" / "16.orbax-checkpoint-tmp" / "half").write_text("of a save")
+    for place, step in enumerate((4, 8, 12)):
+        harms[place % len(harms)](folder / "checkpoints" / str(step))
+    before = hashed(folder)
+    with pytest.raises(RunFailed) as said:
+        train(run_of(data, folder), show=None)
+    assert "\n" not in str(said.value) and "nothing was changed" in str(said.value)
+    for step in (4, 8, 12):
+        assert str(folder / "checkpoints" / str(step)) in str(said.value)
+    assert hashed(folder) == before
+    assert "DAMAGED" not in capsys.readouterr().err
+
+
+def test_a_second_run_in_the_folder_is_refused_and_the_first_left_alone(whole, data, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    before = hashed(folder)
+    with pytest.raises(InputError, match=f"process {holder.pid} "):
+        train(run_of(data, folder, train_steps=16), show=None)
+    assert hashed(folder) == before
+    holder.kill()
+    holder.wait()
+    assert train(run_of(data, folder, train_steps=14), show=None).step == 14
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 1}, r"Run.seed: found 1; expected 0, as in"),
+        ({"batch_size": 8}, r"Run.batch_size: found 8; expected 4"),
+        (
+            {"rates": {"biomedical": 1.0}},
+            r"Run.rates: found {'biomedical': 1.0}; expected {'biomedical': 15.0",
+        ),
+    ],
+)
+def test_other_batches_than_before_are_refused(whole, data, changes, said):
+    before = hashed(whole)
+    with pytest.raises(InputError, match=said):
+        train(run_of(data, whole, train_steps=16, **changes), show=None)
+    assert hashed(whole) == before
+
+
+def test_what_bends_the_schedule_is_said_and_what_changes_nothing_is_not(whole, data, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    shown: list[str] = []
+    train(run_of(data, folder, train_steps=13), show=shown.append)
+    assert "the schedule is another from here on: train_steps 12 -> 13" in shown
+    optimizer = dataclasses.replace(AdamW(learning_rate=3e-3), weight_decay=0.5)
+    shown.clear()
+    train(run_of(data, folder, train_steps=14, optimizer=optimizer, micro_batches=2), show=shown.append)
+    (line,) = (line for line in shown if "schedule" in line)
+    assert "weight_decay 1e-05 -> 0.5" in line and "micro" not in line
+    rates = {"biomedical": 15, "clinical": 1, "general": 4}  # the data's own, said aloud
+    shown.clear()
+    train(run_of(data, folder, train_steps=14, optimizer=optimizer, rates=rates), show=shown.append)
+    assert not any("schedule" in line for line in shown)
+
+
+def test_a_full_disk_loses_nothing(whole, data, tmp_path):
+    with mounted(tmp_path / "disk", "size=1400k") as disk:  # two checkpoints and a bit
+        with pytest.raises(RunFailed, match=rf"^{disk}/run: .*No space left on device.*; free space") as said:
+            train(run_of(data, disk / "run", keep_last=9), show=None)
+        with RunStore(disk / "run", read_only=True) as store:
+            newest = store.latest_step()
+        assert newest in (4, 8) and f"run again continues at step {newest}" in str(said.value)
+        mount(disk, "remount,size=8m")
+        assert train(run_of(data, disk / "run", keep_last=9), show=None).started_from == newest
+        assert bits(disk / "run") == bits(whole)
+
+
+def test_a_read_only_folder_is_said_before_anything_is_compiled(whole, data, tmp_path, monkeypatch):
+    with mounted(tmp_path / "disk", "size=8m") as disk:
+        shutil.copytree(whole, disk / "run")
+        mount(disk, "remount,ro")
+        monkeypatch.setattr("melama_jax.training.train.set_up", None)
+        for folder in (disk / "run", disk / "new"):
+            with pytest.raises(
+                RunFailed, match=f"^{folder}: .*Read-only file system.*give this user the right"
+            ):
+                train(run_of(data, folder, train_steps=16), show=None)
+
+
+def test_a_folder_that_vanishes_is_not_made_anew(data, tmp_path):
+    folder, away = tmp_path / "run", tmp_path / "away"
+
+    def take_away(line: str) -> None:
+        if line.startswith("step 6/"):
+            deadline = time.monotonic() + 60
+            while not (folder / "checkpoints" / "4").exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            folder.rename(away)
+
+    with pytest.raises(RunFailed, match=f"^{folder}: gone while the run was writing"):
+        train(run_of(data, folder), show=take_away)
+    assert not folder.exists()
+    away.rename(folder)
+    assert train(run_of(data, folder), show=None).started_from == 4
