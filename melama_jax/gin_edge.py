@@ -20,13 +20,14 @@ import gin
 
 from melama_jax import files
 from melama_jax.errors import InputError
+from melama_jax.kernels.splash_tiles import SplashTiles
 from melama_jax.models.config import LlamaConfig, LoraConfig, RopeScaling
 from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.training.config import AdamW, Run
 from melama_jax.training.safety import BadBatches, HostWatch
 
 T = TypeVar("T")
-_TRAINING = (Run, AdamW, LlamaConfig, RopeScaling, LoraConfig, MeshShape, HostWatch, BadBatches)
+_TRAINING = (Run, SplashTiles, AdamW, LlamaConfig, RopeScaling, LoraConfig, MeshShape, HostWatch, BadBatches)
 
 
 @dataclass(frozen=True)

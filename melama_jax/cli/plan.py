@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from melama_jax.cli.gin_flags import add_gin_arguments, gin_arguments
 
 if TYPE_CHECKING:
-    from melama_jax.planning.report import Plan
+    from melama_jax.planning.cost import Budget
+    from melama_jax.planning.report import Plan, Prediction
 
-HELP = (
-    "compile a training run for a TPU slice on this machine: does it fit, what does it send (exit 1: no fit)"
-)
+HELP = "compile a training run for a TPU slice on this machine: does it fit, how fast is it, what does it cost (exit 1: no fit)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slices", type=int, default=1, metavar="N", help="so many of them, joined by network"
     )
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        metavar="N",
+        help="tokens of the whole run, for days and price (default: TRAIN_STEPS' worth, or the paper's 129 billion)",
+    )
+    parser.add_argument(
+        "--prices", metavar="FILE", help="prices of chip-hours, instead of the package's table"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the plan as JSON too")
 
 
@@ -34,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from melama_jax import files
     from melama_jax.errors import InputError
     from melama_jax.gin_edge import load_run
-    from melama_jax.planning.report import plan
+    from melama_jax.planning.report import PAPER_TOKENS, plan
     from melama_jax.planning.slices import find_slice
 
     where = find_slice(args.topology)
@@ -45,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     run, _ = load_run(
         gin_arguments(args), unset={"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1, "INIT_FROM": None}
     )
-    made = plan(run, where, args.slices)
+    tokens = args.tokens or (run.train_steps > 1 and run.train_steps * run.batch_size * run.seq_len)
+    made = plan(run, where, args.slices, tokens or PAPER_TOKENS, args.prices)
     print("\n".join(lines(made)))
     if args.json:
         files.write_json(args.json, made.to_dict())
@@ -76,12 +85,26 @@ def lines(plan: Plan) -> list[str]:
             f"  {row.kind:23} {row.network:8} {overlap:13} {row.runs:12,} {human(row.received_bytes):>16}"
         )
     out += [f"  counted once, since its turns cannot be read: {loop}" for loop in plan.uncounted_loops]
-    bounds = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in plan.step_seconds_at_least.items())
-    rate = plan.tokens_per_second_per_chip_at_most
-    out.append(
-        f"  lower bound of a step's time, no prediction: {bounds}; so at most {rate:,.0f} tokens/s/chip"
-    )
-    return out
+    if plan.prediction is not None and plan.budget is not None:
+        out += ["", *_predicted(plan.prediction, plan.budget)]
+    return [*out, "", f"program {plan.program}"]
+
+
+def _predicted(made: Prediction, spent: Budget) -> list[str]:
+    rate = made.tokens_per_second_per_chip
+    out = [
+        f"predicted: {made.seconds:.3f} s a step, {rate:,.1f} tokens/s/chip, MFU {made.mfu:.1%} "
+        f"({made.causal_mfu:.1%} counting attention causally)"
+    ]
+    out += [
+        f"  {name:22} {seconds:8.3f} s {seconds / made.seconds:6.1%}" for name, seconds in made.parts.items()
+    ]
+    busy = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in made.links_busy.items())
+    out += [f"  busy, hidden or not: {busy}"] if busy else []
+    out += [f"  priced by its bytes, for want of a schedule: {name}" for name in made.unpriced_kernels]
+    cost = "" if spent.cost is None else f", {spent.cost:,.0f} {spent.currency}"
+    days = f"{spent.days:,.1f} days, {spent.chip_hours:,.0f} chip-hours{cost}"
+    return [*out, f"  {spent.tokens / 1e9:,.1f} billion tokens: {days}"]
 
 
 def human(size: int) -> str:

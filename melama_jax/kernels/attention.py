@@ -13,7 +13,7 @@ from melama_jax.kernels.block_table import DEFAULT_CHIP, blocks_for
 from melama_jax.kernels.blocks import LANES
 from melama_jax.kernels.cached import Cache, check_cache, plain_cached_attention, refusal, stored
 from melama_jax.kernels.shapes import check_shapes
-from melama_jax.kernels.splash_tiles import SplashTiles
+from melama_jax.kernels.splash_tiles import DEFAULT_TILES, SplashTiles
 
 KERNELS = ("auto", "flash", "splash", "xla")
 
@@ -58,7 +58,7 @@ def attention(
         return plain(query, key, value, segment_ids)
     # Importing Pallas costs time that CPU runs need not pay.
     if chosen == "splash":
-        from melama_jax.kernels.splash import DEFAULT_TILES, splash_attention
+        from melama_jax.kernels.splash import splash_attention
 
         on_tpu = functools.partial(splash_attention, tiles=splash_tiles or DEFAULT_TILES)
     else:

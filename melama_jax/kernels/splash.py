@@ -10,10 +10,9 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
 from melama_jax.kernels.reference import OUT_NAME
-from melama_jax.kernels.splash_tiles import SplashTiles
+from melama_jax.kernels.splash_tiles import DEFAULT_TILES, SplashTiles
 
 LANES = 128
-DEFAULT_TILES = SplashTiles()
 
 
 def supports(query: jax.Array) -> bool:

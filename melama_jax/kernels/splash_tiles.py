@@ -31,3 +31,6 @@ class SplashTiles:
 
     def __post_init__(self) -> None:
         require_types(self)
+
+
+DEFAULT_TILES = SplashTiles()

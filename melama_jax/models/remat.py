@@ -23,9 +23,11 @@ NAMES = (
     "down_proj",
 )
 
-# Policy -> the activations it keeps. "none" keeps everything (no remat), "full" only each layer's input.
+# Policy -> the activations it keeps. "none" keeps whatever there is (no remat), "products" all of them by name, so that
+# only norms, rotary and SiLU are computed again; "full" keeps only each layer's input.
 POLICIES: dict[str, tuple[str, ...]] = {
     "none": NAMES,
+    "products": NAMES,
     "full": (),
     "attention": ("attention_out",),
     "projections": ("q_proj", "k_proj", "v_proj", "attention_out", "o_proj"),

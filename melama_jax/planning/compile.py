@@ -21,9 +21,9 @@ from melama_jax.planning.slices import Slice
 from melama_jax.training.config import Run
 from melama_jax.training.loss import Batch
 from melama_jax.training.optimizer import make_optimizer
+from melama_jax.training.program import jit_train_step
 from melama_jax.training.setup import Setup, abstract_state, set_up
 from melama_jax.training.state import TrainState
-from melama_jax.training.train import jit_train_step
 
 # For libtpu, which reads them when it is loaded: ask no metadata server, let another process compile too, and say
 # nothing of the TPU host this is not.

@@ -1,59 +1,65 @@
-"""What a compiled step says about a launch: does it fit, what does it send, and how fast can it be at most."""
+"""What a compiled step says about a launch: does it fit, how fast will it be, what does it send, what will it cost."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
-import numpy as np
-
+from melama_jax.kernels.splash_tiles import DEFAULT_TILES
 from melama_jax.planning.collectives import Collective, count_collectives
 from melama_jax.planning.compile import OutOfMemory, TracedStep, compile_step, trace_step
+from melama_jax.planning.cost import Budget, budget, read_prices
 from melama_jax.planning.flops import step_flops
-from melama_jax.planning.hlo import parse, runs
+from melama_jax.planning.hlo import Program, parse, runs
+from melama_jax.planning.kernel_times import attention_times
+from melama_jax.planning.memory import Memory, read_memory
 from melama_jax.planning.slices import Slice
+from melama_jax.planning.timeline import Timeline, simulate
 from melama_jax.training.config import Run
+from melama_jax.training.program import program_hash
+
+PAPER_TOKENS = 129_000_000_000  # Me-LLaMA's continual pre-training (Xie et al. 2024)
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes of one chip's memory that a step holds; the parts add up to its peak.
+class Prediction:
+    """A step's time, predicted from the compiled program (planning/timeline.py says by what model).
 
     Args:
-        weights: parameters, trained and frozen.
-        optimizer: AdamW's two moments.
-        batch: a step's tokens with the padding that TPU tiles bring to all arguments.
-        temporaries: activations, gradients, gathered weights and scratch, reserved together.
-        outputs: results that do not take an argument's place.
-        program: the compiled code.
+        seconds: of one step.
+        mfu: by the published convention: attention over the whole square, nothing counted twice.
+        causal_mfu: with the half of attention that a causal mask leaves.
+        tokens_per_second_per_chip: what follows.
+        parts: seconds by what takes them; they add up to `seconds`.
+        waited: collective kind -> seconds no compute hides.
+        links_busy: network or engine -> seconds that it carries something, hidden or not.
+        dot_flops_per_chip: all matrix products of the program, what remat computes again included.
+        unpriced_kernels: kernels whose schedule could not be read, priced by the bytes they touch.
     """
 
-    weights: int
-    optimizer: int
-    batch: int
-    temporaries: int
-    outputs: int
-    program: int
-
-    @property
-    def peak(self) -> int:
-        """All parts together."""
-        return sum(dataclasses.astuple(self))
+    seconds: float
+    mfu: float
+    causal_mfu: float
+    tokens_per_second_per_chip: float
+    parts: dict[str, float]
+    waited: dict[str, float]
+    links_busy: dict[str, float]
+    dot_flops_per_chip: float
+    unpriced_kernels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer of `melama plan`. Bytes and rates are of one chip unless said otherwise.
+    """The answer of `melama plan`. Bytes are of one chip.
 
     Args:
         topology: the slice's name.
         slices: how many of it.
         chips: chips in all.
         mesh: ways along each axis.
+        program: hash of the lowered step; the launch prints the same.
         fits: whether the compiler found room.
         hbm_bytes_per_chip: room there is.
         peak_bytes_per_chip: room it takes; where it does not fit, what the compiler says it lacks room for, or None.
@@ -63,10 +69,9 @@ class Plan:
         tokens_per_step: over all chips.
         flops_per_step: over all chips, by the MFU convention (planning/flops.py).
         collectives: empty where it does not fit.
-        uncounted_loops: loops whose turns could not be read: what runs in them counts once, bounds stay bounds.
-        step_seconds_at_least: lower bounds by what they come from: `compute`, causal FLOPs at peak rate; `ici`, bytes
-            received at the full rate of all links. A real step takes longer than the larger.
-        tokens_per_second_per_chip_at_most: what the larger bound leaves.
+        uncounted_loops: loops whose turns could not be read: what runs in them counts once.
+        prediction: None where it does not fit.
+        budget: days, chip-hours and money for the run's tokens; None where it does not fit.
         compile_seconds: how long tracing and compiling took here.
     """
 
@@ -74,6 +79,7 @@ class Plan:
     slices: int
     chips: int
     mesh: dict[str, int]
+    program: str
     fits: bool
     hbm_bytes_per_chip: int
     peak_bytes_per_chip: int | None
@@ -84,86 +90,101 @@ class Plan:
     flops_per_step: int
     collectives: list[Collective] = field(default_factory=list)
     uncounted_loops: list[str] = field(default_factory=list)
-    step_seconds_at_least: dict[str, float] = field(default_factory=dict)
-    tokens_per_second_per_chip_at_most: float = 0.0
+    prediction: Prediction | None = None
+    budget: Budget | None = None
     compile_seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON, what most readers look for at the top."""
+        made, spent = self.prediction, self.budget
+        return dataclasses.asdict(self) | {
+            "predicted_step_seconds": made and made.seconds,
+            "predicted_mfu": made and made.mfu,
+            "tokens_per_second_per_chip": made and made.tokens_per_second_per_chip,
+            "days": spent and spent.days,
+            "chip_hours": spent and spent.chip_hours,
+            "cost": spent and spent.cost,
+        }
 
 
-def plan(run: Run, where: Slice, slices: int = 1) -> Plan:
-    """Compiles the run's step for the slice and reads what comes out.
+def plan(
+    run: Run, where: Slice, slices: int = 1, tokens: int = PAPER_TOKENS, prices: str | None = None
+) -> Plan:
+    """Compiles the run's step for the slice, reads what comes out and plays it through.
+
+    Args:
+        run: what the launch would be told.
+        where: the slice.
+        slices: how many of it.
+        tokens: of the whole run, for days and price.
+        prices: a price table (planning/cost.py); None for the package's own.
 
     Raises:
-        InputError: run, model and slice do not go together, or the TPU compiler is not installed.
+        InputError: run, model and slice do not go together, the price table is none, or no TPU compiler is installed.
     """
+    table, currency = read_prices(prices) if prices else read_prices()
     began = time.monotonic()
     step = trace_step(run, where, slices)
     compiled = compile_step(step)
     seconds = time.monotonic() - began
-    chips = where.chips * slices
-    memory, collectives, unknown, host = None, [], [], None
-    if not isinstance(compiled, OutOfMemory):
-        memory, host = read_memory(step, compiled)
-        program = parse(compiled.as_text() or "")
-        counts, unknown = runs(program)
-        collectives = count_collectives(program, counts, chips)
-    bounds = lower_bounds(step, run, where, chips, collectives)
-    tokens = run.batch_size * run.seq_len
-    return Plan(
+    base = Plan(
         topology=where.name,
         slices=slices,
-        chips=chips,
+        chips=where.chips * slices,
         mesh=dict(step.setup.mesh.shape),
-        fits=memory is not None,
+        program=program_hash(step.lowered),
+        fits=False,
         hbm_bytes_per_chip=where.chip.hbm_bytes,
-        peak_bytes_per_chip=memory.peak if memory else getattr(compiled, "needed_bytes", None),
-        memory=memory,
-        host_bytes_per_chip=host,
-        message=compiled.message if isinstance(compiled, OutOfMemory) else "",
-        tokens_per_step=tokens,
+        peak_bytes_per_chip=None,
+        memory=None,
+        host_bytes_per_chip=None,
+        message="",
+        tokens_per_step=run.batch_size * run.seq_len,
         flops_per_step=step_flops(step.config, run.lora, run.batch_size, run.seq_len),
-        collectives=collectives,
-        uncounted_loops=unknown,
-        step_seconds_at_least=bounds,
-        tokens_per_second_per_chip_at_most=tokens / chips / max(bounds.values()),
         compile_seconds=seconds,
     )
-
-
-def read_memory(step: TracedStep, compiled: jax.stages.Compiled) -> tuple[Memory, int]:
-    """(a chip's memory by its parts, host memory a chip uses), from the compiler's own account."""
-    stats: Any = compiled.memory_analysis()
-    weights = shard_bytes((step.state.trained, step.state.frozen))
-    optimizer = shard_bytes(step.state.opt_state)
-    memory = Memory(
-        weights=weights,
-        optimizer=optimizer,
-        batch=stats.argument_size_in_bytes - weights - optimizer,
-        temporaries=stats.temp_size_in_bytes,
-        outputs=stats.output_size_in_bytes - stats.alias_size_in_bytes,
-        program=stats.generated_code_size_in_bytes,
-    )
-    return memory, stats.host_temp_size_in_bytes + stats.host_argument_size_in_bytes
-
-
-def shard_bytes(tree: Any) -> int:
-    """Bytes of a tree of jax.ShapeDtypeStruct that lie on one device."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
-        for leaf in jax.tree.leaves(tree)
+    if isinstance(compiled, OutOfMemory):
+        return dataclasses.replace(base, peak_bytes_per_chip=compiled.needed_bytes, message=compiled.message)
+    program = parse(compiled.as_text() or "")
+    counts, unknown = runs(program)
+    memory, host = read_memory(step, compiled, program)
+    made = predict(run, step, program, where, base.chips)
+    rate = made.tokens_per_second_per_chip
+    return dataclasses.replace(
+        base,
+        fits=True,
+        peak_bytes_per_chip=memory.peak,
+        memory=memory,
+        host_bytes_per_chip=host,
+        collectives=count_collectives(program, counts, base.chips),
+        uncounted_loops=unknown,
+        prediction=made,
+        budget=budget(tokens, rate, base.chips, table.get(where.chip.name), currency),
     )
 
 
-def lower_bounds(
-    step: TracedStep, run: Run, where: Slice, chips: int, collectives: list[Collective]
-) -> dict[str, float]:
-    """Seconds a step takes at least, by what limits it."""
-    flops = step_flops(step.config, run.lora, run.batch_size, run.seq_len, causal=True)
-    received = sum(row.received_bytes for row in collectives if row.network == "ici")
-    bounds = {"compute": flops / chips / where.chip.peak_flops}
-    if collectives:
-        bounds["ici"] = received / where.chip.ici_bytes_per_second
-    return bounds
+def predict(run: Run, step: TracedStep, program: Program, where: Slice, chips: int) -> Prediction:
+    """The step's time on that slice."""
+    splash = (run.splash_tiles or DEFAULT_TILES) if run.attention == "splash" else None
+    played = simulate(
+        program, where.chip, chips, attention_times(step.config, run.seq_len, where.chip, splash)
+    )
+    return _prediction(run, step, played, where, chips)
+
+
+def _prediction(run: Run, step: TracedStep, played: Timeline, where: Slice, chips: int) -> Prediction:
+    def share(causal: bool) -> float:
+        flops = step_flops(step.config, run.lora, run.batch_size, run.seq_len, causal)
+        return flops / chips / where.chip.peak_flops / played.seconds
+
+    return Prediction(
+        seconds=played.seconds,
+        mfu=share(causal=False),
+        causal_mfu=share(causal=True),
+        tokens_per_second_per_chip=run.batch_size * run.seq_len / chips / played.seconds,
+        parts=played.parts,
+        waited=played.waited,
+        links_busy=played.busy,
+        dot_flops_per_chip=played.dot_flops,
+        unpriced_kernels=played.unpriced,
+    )

@@ -1,0 +1,60 @@
+"""What a run takes in days, chip-hours and money, at a predicted rate."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from melama_jax import files
+from melama_jax.errors import InputError
+
+PRICES = Path(__file__).with_name("prices.toml")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A run's price.
+
+    Args:
+        tokens: of the whole run.
+        days: at the predicted rate, without stops.
+        chip_hours: days x chips x 24.
+        cost: chip_hours at the table's price, in its currency; None where the table has none for the chip.
+        currency: the table's.
+    """
+
+    tokens: int
+    days: float
+    chip_hours: float
+    cost: float | None
+    currency: str
+
+
+def read_prices(path: str | Path = PRICES) -> tuple[dict[str, float], str]:
+    """(chip -> price of a chip-hour, currency) from a TOML file: `currency = "USD"`, then `[chip_hour]` `v5p = 4.2`.
+
+    Raises:
+        InputError: no such file, no TOML, or a price that is no number of 0 or more.
+    """
+    try:
+        table = tomllib.loads(files.read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(path, str(error), "a TOML file with a [chip_hour] table") from error
+    prices = table.get("chip_hour")
+    if not isinstance(prices, dict):
+        raise InputError(path, "no [chip_hour] table", "one line a chip there, such as v5p = 4.2")
+    for chip, price in prices.items():
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < math.inf:
+            raise InputError(f"{path} chip_hour.{chip}", repr(price), "a price of 0 or more")
+    return {chip: float(price) for chip, price in prices.items()}, str(table.get("currency", "USD"))
+
+
+def budget(
+    tokens: int, tokens_per_second_per_chip: float, chips: int, price: float | None, currency: str
+) -> Budget:
+    """The price of so many tokens."""
+    chip_hours = tokens / tokens_per_second_per_chip / 3600
+    cost = None if price is None else chip_hours * price
+    return Budget(tokens, chip_hours / chips / 24, chip_hours, cost, currency)

@@ -1,0 +1,85 @@
+"""One chip's memory during a compiled step, by what it holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from melama_jax.planning.compile import TracedStep
+from melama_jax.planning.hlo import Program, array_bytes
+
+_ARRAY = re.compile(r"(\w+)\[([\d,]+)\](\{[^}]*\})?")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one chip's memory at its fullest; the parts add up to the peak.
+
+    Args:
+        weights: parameters, trained and frozen.
+        optimizer: AdamW's two moments.
+        activations: what the forward pass leaves for the backward pass, of all layers.
+        temporaries: gradients, gathered weights, scratch, a step's tokens, padding of TPU tiles.
+        program: the compiled code.
+    """
+
+    weights: int
+    optimizer: int
+    activations: int
+    temporaries: int
+    program: int
+
+    @property
+    def peak(self) -> int:
+        """All parts together."""
+        return sum(dataclasses.astuple(self))
+
+
+def read_memory(step: TracedStep, compiled: jax.stages.Compiled, program: Program) -> tuple[Memory, int]:
+    """(a chip's memory by its parts, host memory a chip uses): the compiler's own account."""
+    stats: Any = compiled.memory_analysis()
+    weights = shard_bytes((step.state.trained, step.state.frozen))
+    optimizer = shard_bytes(step.state.opt_state)
+    held = weights + optimizer
+    # A program small enough keeps its temporaries in VMEM: then the peak is not the arguments'.
+    peak = max(stats.peak_memory_in_bytes, held)
+    activations = min(kept_activations(step, program), peak - held)
+    memory = Memory(
+        weights, optimizer, activations, peak - held - activations, stats.generated_code_size_in_bytes
+    )
+    return memory, stats.host_temp_size_in_bytes + stats.host_argument_size_in_bytes
+
+
+def shard_bytes(tree: Any) -> int:
+    """Bytes of a tree of jax.ShapeDtypeStruct that lie on one device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def kept_activations(step: TracedStep, program: Program) -> int:
+    """What the loop over layers carries in stacks of one entry a layer, but for weights and their gradients."""
+    layers = step.config.num_layers
+    shards = {
+        tuple(leaf.sharding.shard_shape(leaf.shape))
+        for leaf in jax.tree.leaves((step.state.trained, step.state.frozen))
+    }
+    most = 0
+    for body in program.computations.values():
+        for loop in (i for i in body if i.opcode == "while"):
+            stacks = (
+                array_bytes(match[0])
+                for match in _ARRAY.finditer(loop.type)
+                if (dims := tuple(map(int, match[2].split(","))))[0] == layers
+                and dims not in shards
+                and "S(5)" not in (match[3] or "")
+            )
+            most = max(most, sum(stacks))
+    return most
