@@ -59,6 +59,10 @@ class Loader:
         """The documents in a step's global batch, row by row, a number for each segment (see manifest)."""
         return [int(number) for record in self._rows(step, None) for number in record.document_ids]
 
+    def row_documents(self, step: int, row: int) -> list[int]:
+        """The documents in one row of a step's global batch, a number for each segment."""
+        return [int(number) for number in self._rows(step, slice(row, row + 1))[0].document_ids]
+
     def _rows(self, step: int, rows: slice | None) -> list[Record]:
         chosen = range(self.batch_size)[rows if rows is not None else slice(None)]
         return [self._records[step * self.batch_size + row] for row in chosen]

@@ -72,6 +72,7 @@ class Run:
         save_every: steps between checkpoints.
         heldout_every: steps between held-out losses; 0 for none but the last.
         log_every: steps between lines of metrics.
+        log_documents: each process writes which documents it read, batch by batch (training/reads.py).
         hosts: how long the hosts of one run wait for each other.
         bad_batches: what is done about a batch that would spoil the run.
     """
@@ -103,6 +104,7 @@ class Run:
     save_every: int = 500
     heldout_every: int = 500
     log_every: int = 10
+    log_documents: bool = False
     hosts: HostWatch = field(default_factory=HostWatch)
     bad_batches: BadBatches = field(default_factory=BadBatches)
 

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
 import optax
 
-from melama_jax.errors import RunFailed
 from melama_jax.training.hosts import Hosts
 from melama_jax.training.loop import StepEvent
 from melama_jax.training.metrics import Silent
 from melama_jax.training.state import TrainState
+
+
+class Clock:
+    """Seconds since it was made, without those spent `paused`."""
+
+    def __init__(self) -> None:
+        self._start, self._out = time.monotonic(), 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() - self._start - self._out
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """For what is no step: stands still within the block."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._out += time.monotonic() - start
 
 
 class LogMetrics:
@@ -27,6 +45,7 @@ class LogMetrics:
         train_steps: steps in all, for the time left.
         every: steps between rows.
         show: takes the progress line; None for silence.
+        clock: the time spent on steps.
     """
 
     def __init__(
@@ -37,17 +56,21 @@ class LogMetrics:
         train_steps: int,
         every: int,
         show: Callable[[str], None] | None,
+        clock: Clock,
     ):
-        self._log, self._schedule, self._show = log, schedule, show
+        self._log, self._schedule, self._show, self._clock = log, schedule, show, clock
         self._tokens, self._steps, self._every = tokens_per_step, train_steps, every
         self._first: tuple[int, float] | None = None
         self._since: tuple[int, float] | None = None
 
+    def due(self, step: int) -> bool:
+        return step % self._every == 0 or self._since is None
+
     def after_step(self, event: StepEvent) -> None:
-        if event.step % self._every and not event.last and self._since is not None:
-            return
-        row = {name: float(value) for name, value in event.metrics.items()}
-        now = time.monotonic()
+        if not event.metrics or (self._since is not None and self._since[0] == event.step):
+            return  # stopped without a step since the last row
+        row = {name: float(value) for name, value in event.metrics.items() if name != "bad"}
+        now = self._clock()
         if self._first is None or self._since is None:  # the first step compiles: its time says nothing
             self._first = (event.step, now)
         else:
@@ -71,13 +94,14 @@ def progress_line(step: int, steps: int, row: dict[str, float]) -> str:
 
 
 class HeldOut:
-    """Every `every` steps, and at the end, the held-out loss of each domain.
+    """Every `every` steps, and at the end, the held-out loss of each domain. Not when told to stop: time is short.
 
     Args:
         log: where rows go.
         measure: the state -> {domain: loss in nats a token}.
         every: steps between measurements; 0 measures only at the end.
         show: takes a line; None for silence.
+        clock: stands still meanwhile.
     """
 
     def __init__(
@@ -86,14 +110,19 @@ class HeldOut:
         measure: Callable[[TrainState], dict[str, float]],
         every: int,
         show: Callable[[str], None] | None,
+        clock: Clock,
     ):
         self._log, self._measure, self._every, self._show = log, measure, every, show
+        self._clock = clock
+
+    def due(self, step: int) -> bool:
+        return self._every > 0 and step % self._every == 0
 
     def after_step(self, event: StepEvent) -> None:
-        due = self._every and event.step % self._every == 0
-        if not (due or event.last):
+        if event.stopped:
             return
-        losses = self._measure(event.state)
+        with self._clock.paused():
+            losses = self._measure(event.state)
         if not losses:
             return
         self._log.write(event.step, {f"heldout/{domain}": loss for domain, loss in losses.items()})
@@ -103,7 +132,7 @@ class HeldOut:
 
 
 class SaveCheckpoints:
-    """Saves every `every` steps and at the end; never a state whose loss is not finite.
+    """Saves every `every` steps and at the end. What a bad batch would have spoilt never reached the state.
 
     Args:
         save: (step, state) -> None.
@@ -113,14 +142,10 @@ class SaveCheckpoints:
     def __init__(self, save: Callable[[int, TrainState], Any], every: int):
         self._save, self._every = save, every
 
+    def due(self, step: int) -> bool:
+        return step % self._every == 0
+
     def after_step(self, event: StepEvent) -> None:
-        if not (event.last or event.step % self._every == 0):
-            return
-        loss = float(event.metrics["loss"])
-        if not math.isfinite(loss):
-            raise RunFailed(
-                f"the loss is {loss} at step {event.step}: not saved, the checkpoints before it stand"
-            )
         self._save(event.step, event.state)
 
 
@@ -135,6 +160,9 @@ class ReportWaiting:
     def __init__(self, hosts: Hosts, every: int):
         self._hosts, self._every = hosts, every
 
+    def due(self, step: int) -> bool:
+        return step % self._every == 0
+
     def after_step(self, event: StepEvent) -> None:
-        if event.step % self._every == 0:
+        if self.due(event.step):
             self._hosts.report(event.step)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import (  # names that protobuf makes on import
@@ -22,6 +24,12 @@ class Silent:
     def write(self, step: int, numbers: dict[str, float]) -> None:
         """Does nothing."""
 
+    def note(self, step: int, row: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def rewind(self, step: int) -> None:
+        """Does nothing."""
+
     def close(self) -> None:
         """Does nothing."""
 
@@ -37,17 +45,27 @@ class MetricsLog(Silent):
     """
 
     def __init__(self, directory: Path, resumed_step: int):
-        self._path = directory / "metrics.jsonl"
+        self._directory, self._path = directory, directory / "metrics.jsonl"
         if self._path.exists():
             self._drop_after(resumed_step)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._board = _Board(directory / "tensorboard", resumed_step)
+        self._open(resumed_step)
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         """One JSON line {"step": ..., name: number, ...} and one TensorBoard point a name; OSError if it fails."""
         self._file.write(json.dumps({"step": step, **numbers}) + "\n")
         self._file.flush()
         self._board.write(step, numbers)
+
+    def note(self, step: int, row: Mapping[str, Any]) -> None:
+        """A JSON line that is no point of a curve: it may hold texts and lists."""
+        self._file.write(json.dumps({"step": step, **row}) + "\n")
+        self._file.flush()
+
+    def rewind(self, step: int) -> None:
+        """The run is back at an earlier step: drops the numbers after it; notes stay, they say why."""
+        self.close()
+        self._drop_after(step, keep_notes=True)
+        self._open(step)
 
     def close(self) -> None:
         """Flushes and closes both."""
@@ -56,14 +74,18 @@ class MetricsLog(Silent):
         finally:
             self._board.close()
 
-    def _drop_after(self, step: int) -> None:
+    def _open(self, step: int) -> None:
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = _Board(self._directory / "tensorboard", step)
+
+    def _drop_after(self, step: int, keep_notes: bool = False) -> None:
         kept = []
         for line in self._path.read_text(encoding="utf-8").splitlines():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError:
                 continue  # the last line of a killed run may be cut short
-            if row["step"] <= step:
+            if row["step"] <= step or (keep_notes and "documents" in row):
                 kept.append(line)
         files.write_text(self._path, "".join(line + "\n" for line in kept))
 

@@ -79,8 +79,7 @@ def restore_newest(folder: Path, found: Found, wanted: TrainState) -> TrainState
 
 def restore_state(store: RunStore, step: int, wanted: TrainState) -> TrainState:
     """A saved step, each array straight into its shard; Damaged where one is not what was saved."""
-    train_state = {"step": wanted.step, "data_step": wanted.data_step, "opt_state": wanted.opt_state}
-    params, restored = store.restore(step, lora.join(wanted.trained, wanted.frozen), train_state)
+    params, restored = store.restore(step, lora.join(wanted.trained, wanted.frozen), wanted.beside_weights)
     if not wanted.frozen:
         return TrainState(trained=params, frozen={}, **restored)
     trained, frozen = lora.split(params)

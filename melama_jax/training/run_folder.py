@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 
@@ -15,21 +16,20 @@ from melama_jax.checkpoints.store import RunStore
 from melama_jax.errors import InputError
 from melama_jax.files import require_local
 from melama_jax.records.manifest import FILE_NAME
-from melama_jax.training.loop import StepEvent
+
+T = TypeVar("T")
 
 
-class WatchSaves:
-    """Ends the run at the first step after a save has failed, not at the next save or the end.
+def watching(batches: Iterator[T], check: Callable[[], None]) -> Iterator[T]:
+    """The same batches; ends the run at the first step after a save has failed, not at the next save or the end.
 
     Args:
+        batches: of the run.
         check: raises what went wrong in a save that has ended.
     """
-
-    def __init__(self, check: Callable[[], None]):
-        self._check = check
-
-    def after_step(self, event: StepEvent) -> None:
-        self._check()
+    for batch in batches:
+        check()
+        yield batch
 
 
 def require_run_folder(model_dir: str) -> Path:

@@ -7,9 +7,11 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from melama_jax.models import lora
+from melama_jax.training.bad_batches import Detector, new_detector
 
 
 @flax.struct.dataclass
@@ -22,6 +24,7 @@ class TrainState:
         trained: the parameters that train (all of them, or the adapters).
         frozen: the parameters that do not; an empty dict without LoRA.
         opt_state: the optimizer's, over `trained` only.
+        detector: what bad batches are told by.
     """
 
     step: jax.Array
@@ -29,11 +32,28 @@ class TrainState:
     trained: dict[str, Any]
     frozen: dict[str, Any]
     opt_state: optax.OptState
+    detector: Detector
+
+    @property
+    def beside_weights(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the parameters."""
+        return {
+            "step": self.step,
+            "data_step": self.data_step,
+            "opt_state": self.opt_state,
+            "detector": self.detector,
+        }
 
     @property
     def params(self) -> dict[str, Any]:
         """The whole parameter tree."""
         return lora.join(self.trained, self.frozen)
+
+    def at_batch(self, batch: int) -> TrainState:
+        """The same state, with another batch to read next."""
+        number = np.asarray(batch, np.int32)
+        placed = jax.make_array_from_callback((), self.data_step.sharding, lambda _: number)
+        return self.replace(data_step=placed)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def new_state(
@@ -42,4 +62,4 @@ def new_state(
     """Step 0 of a run over these parameters."""
     trained, frozen = lora.split(params) if adapters_only else (params, {})
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, zero, trained, frozen, optimizer.init(trained))
+    return TrainState(zero, zero, trained, frozen, optimizer.init(trained), new_detector())

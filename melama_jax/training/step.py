@@ -12,7 +12,9 @@ from jax.sharding import Mesh
 
 from melama_jax.models import lora
 from melama_jax.models.llama import Llama
+from melama_jax.training.bad_batches import GOOD, judge
 from melama_jax.training.loss import Batch, next_token_loss
+from melama_jax.training.safety import BadBatches
 from melama_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -26,12 +28,16 @@ def make_train_step(
     micro_batches: int,
     seed: int,
     mesh: Mesh | None = None,
+    bad_batches: BadBatches | None = None,
 ) -> TrainStep:
     """A pure function (state, batch) -> (state, metrics), to be jitted by the caller.
 
     The loss is sum(weight x nll) / sum(weight) over the whole batch, all micro-batches together, and gradients
-    are clipped after that. Metrics: loss (nats a token), grad_norm (before clipping), trained_tokens.
+    are clipped after that. Metrics: loss (nats a token), grad_norm (before clipping), trained_tokens, and `bad`, what
+    bad_batches.judge says. A bad batch changes data_step only. The choice is made element by element as the update is
+    written, so it takes neither memory nor another pass over the weights.
     """
+    settings = bad_batches or BadBatches()
     dropout = model.lora is not None and model.lora.dropout > 0
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -49,13 +55,21 @@ def make_train_step(
         # Divided in float32, then in the weights' dtype however many micro-batches: so moments keep theirs.
         grads = jax.tree.map(lambda g, p: (g / weight).astype(p.dtype), grads, state.trained)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trained)
-        metrics = {"loss": total / weight, "grad_norm": optax.global_norm(grads), "trained_tokens": weight}
-        advanced = state.replace(  # pyright: ignore[reportAttributeAccessIssue]
-            step=state.step + 1,
+        loss, grad_norm = total / weight, optax.global_norm(grads)
+        bad, detector = judge(state.detector, loss, grad_norm, settings)
+
+        def chosen(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda n, o: jnp.where(bad == GOOD, n, o), new, old)
+
+        advanced = TrainState(
+            step=state.step + (bad == GOOD),
             data_step=state.data_step + 1,
-            trained=optax.apply_updates(state.trained, updates),
-            opt_state=opt_state,
+            trained=chosen(optax.apply_updates(state.trained, updates), state.trained),
+            frozen=state.frozen,
+            opt_state=chosen(opt_state, state.opt_state),
+            detector=detector,
         )
+        metrics = {"loss": loss, "grad_norm": grad_norm, "trained_tokens": weight, "bad": bad}
         return advanced, metrics
 
     return train_step

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,26 +17,30 @@ from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import to_device
 from melama_jax.errors import InputError
 from melama_jax.loading.device import global_batches, place
+from melama_jax.loading.documents import document_names
 from melama_jax.loading.loader import Loader, heldout_batches
 from melama_jax.models import lora
 from melama_jax.models.params import Params, flatten, unflatten
 from melama_jax.partitioning.rules import RULES, batch_sharding
 from melama_jax.records.manifest import Manifest
 from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
+from melama_jax.training.bad_batches import BadBatchReports
 from melama_jax.training.card import card_for, changes_of_schedule
 from melama_jax.training.config import Run
 from melama_jax.training.heldout import make_loss_sum, mean_loss
-from melama_jax.training.hooks import HeldOut, LogMetrics, ReportWaiting, SaveCheckpoints
+from melama_jax.training.hooks import Clock, HeldOut, LogMetrics, ReportWaiting, SaveCheckpoints
 from melama_jax.training.hosts import Hosts
-from melama_jax.training.loop import Hook, run_loop
+from melama_jax.training.loop import Course, Hook, run_loop
+from melama_jax.training.loss import Batch
 from melama_jax.training.metrics import MetricsLog, Silent
 from melama_jax.training.optimizer import make_optimizer, schedule
+from melama_jax.training.program import jit_train_step
+from melama_jax.training.reads import recording
 from melama_jax.training.resume import look, restore_newest
-from melama_jax.training.run_folder import WatchSaves, held, require_run_folder
-from melama_jax.training.setup import Setup, abstract_state, initial_state, set_up, state_shardings
+from melama_jax.training.run_folder import held, require_run_folder, watching
+from melama_jax.training.setup import Setup, abstract_state, initial_state, set_up
 from melama_jax.training.signals import StopOnSignal, StopTogether
 from melama_jax.training.state import TrainState
-from melama_jax.training.step import make_train_step
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class Outcome:
         step: optimizer steps done in all.
         started_from: the step it began or resumed at.
         stopped_by: the signal that stopped it early, or None.
+        passed_over: batches that are in no step so far: the bad ones, and those that a return to a checkpoint gave up.
     """
 
     step: int
     started_from: int
     stopped_by: str | None
+    passed_over: int
 
 
 def train(
@@ -95,6 +100,7 @@ def _train(
         setup.mesh,
         nn.logical_axis_rules(RULES),
     ):
+        keeping = _keeping(run, setup, optimizer, store, card, folder, lock)
         if state is None:
             state = _fresh_state(run, setup, optimizer, store)
         start = int(state.step)
@@ -104,11 +110,46 @@ def _train(
             if changed:
                 show(changed)
         with StopOnSignal() if jax.process_count() == 1 else StopTogether() as stop:
-            state = _loop(
-                run, setup, optimizer, loader, tokenizer, store, card, state, stop, show, hosts, lock
-            )
+            bos_id = bos_for(loader, tokenizer)
+            state = _loop(run, setup, optimizer, loader, bos_id, state, keeping, stop, show, hosts)
             store.wait()  # a second signal must not end the process in the middle of the last save
-    return Outcome(int(state.step), start, stop.received if int(state.step) < run.train_steps else None)
+    step = int(state.step)
+    stopped_by = stop.received if step < run.train_steps else None
+    return Outcome(step, start, stopped_by, int(state.data_step) - step)
+
+
+@dataclass(frozen=True)
+class _Keeping:
+    """What a loop does with checkpoints: save a state, look whether saves went well, return to the newest."""
+
+    save: Callable[[int, TrainState], None]
+    check: Callable[[], None]
+    rewind: Callable[[int], TrainState]
+
+
+def _keeping(
+    run: Run,
+    setup: Setup,
+    optimizer: optax.GradientTransformation,
+    store: RunStore,
+    card: ModelCard,
+    folder: Path,
+    lock: RunLock,
+) -> _Keeping:
+    def save(step: int, state: TrainState) -> None:
+        lock.require_held()  # where the folder's disk is gone, its empty place must not be written to
+        store.save(step, state.trained, state.beside_weights, card)
+
+    def rewind(batch: int) -> TrainState:
+        store.wait()
+        found = look(folder)
+        if found.steps:
+            state = restore_newest(folder, found, abstract_state(setup, run, optimizer))
+        else:
+            state = _fresh_state(run, setup, optimizer, store)
+        return state.at_batch(batch)
+
+    return _Keeping(save, store.check, rewind)
 
 
 def _loop(
@@ -116,19 +157,16 @@ def _loop(
     setup: Setup,
     optimizer: optax.GradientTransformation,
     loader: Loader,
-    tokenizer: Tokenizer,
-    store: RunStore,
-    card: ModelCard,
+    bos_id: int | None,
     state: TrainState,
+    keeping: _Keeping,
     stop: StopOnSignal,
     show: Callable[[str], None] | None,
     hosts: Hosts | None,
-    lock: RunLock,
 ) -> TrainState:
-    bos_id = bos_for(loader, tokenizer)
-    step = jit_train_step(run, setup, optimizer, bos_id)
     loss_sum = make_loss_sum(setup.model, bos_id, setup.mesh)
     placed = batch_sharding(setup.mesh)
+    folder, first = Path(run.model_dir), jax.process_index() == 0
 
     def measure(state: TrainState) -> dict[str, float]:
         losses = {}
@@ -137,45 +175,30 @@ def _loop(
             losses[domain] = mean_loss(loss_sum, state.params, (place(batch, placed) for batch in batches))
         return losses
 
-    def save(step: int, state: TrainState) -> None:
-        lock.require_held()  # where the folder's disk is gone, its empty place must not be written to
-        train_state = {"step": state.step, "data_step": state.data_step, "opt_state": state.opt_state}
-        store.save(step, state.trained, train_state, card)
+    def batches(start: int) -> Iterator[Batch]:
+        made = watching(global_batches(loader, placed, start), keeping.check)
+        if run.log_documents:
+            made = recording(made, loader, placed, start, folder)
+        return hosts.taking(made) if hosts else made
 
-    log = MetricsLog(Path(run.model_dir), int(state.step)) if jax.process_index() == 0 else Silent()
-    tokens = run.batch_size * run.seq_len
+    def documents(batch: int) -> list[str]:
+        return document_names(run.data_dir, loader.manifest, loader.document_ids(batch))
+
+    log = MetricsLog(folder, int(state.step)) if first else Silent()
+    tokens, clock = run.batch_size * run.seq_len, Clock()
     rate = schedule(run.optimizer, run.train_steps)
     hooks: list[Hook] = [
         *([ReportWaiting(hosts, run.log_every)] if hosts else []),
-        LogMetrics(log, rate, tokens, run.train_steps, run.log_every, show),
-        HeldOut(log, measure, run.heldout_every, show),
-        SaveCheckpoints(save, run.save_every),
-        WatchSaves(store.check),
+        LogMetrics(log, rate, tokens, run.train_steps, run.log_every, show, clock),
+        HeldOut(log, measure, run.heldout_every, show, clock),
+        SaveCheckpoints(keeping.save, run.save_every),
     ]
-    batches = global_batches(loader, placed, int(state.data_step))
-    if hosts:
-        batches = hosts.taking(batches)
+    step = jit_train_step(run, setup, optimizer, bos_id)
+    course = Course(step, batches, keeping.rewind, run.train_steps)
     try:
-        return run_loop(state, step, batches, run.train_steps, hooks, stop)
+        return run_loop(state, course, hooks, stop, BadBatchReports(run.bad_batches, log, documents, first))
     finally:
         log.close()
-
-
-def jit_train_step(
-    run: Run, setup: Setup, optimizer: optax.GradientTransformation, bos_id: int | None
-) -> Any:
-    """The compiled step of a run: what the loop calls and what `melama plan` compiles."""
-    shardings = state_shardings(setup, run, optimizer)
-    on_tpu = (
-        setup.mesh.devices.flat[0].platform == "tpu"
-    )  # other platforms' compilers know none of the options
-    return jax.jit(
-        make_train_step(setup.model, optimizer, bos_id, run.micro_batches, run.seed, setup.mesh),
-        in_shardings=(shardings, batch_sharding(setup.mesh)),
-        out_shardings=(shardings, None),
-        donate_argnums=0,
-        compiler_options=dict(run.compiler_options) if on_tpu else None,
-    )
 
 
 def heldout_domains(manifest: Manifest) -> tuple[str, ...]:

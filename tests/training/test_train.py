@@ -24,6 +24,7 @@ from melama_jax.models import lora
 from melama_jax.models.config import LoraConfig
 from melama_jax.models.params import flatten
 from melama_jax.training.config import AdamW
+from melama_jax.training.safety import BadBatches
 from melama_jax.training.train import train
 from tests.training.conftest import CONFIG, small_run
 
@@ -188,9 +189,16 @@ def test_what_does_not_fit_together_is_refused(data, tmp_path, changes, said):
         train(small_run(data, tmp_path / "run", **changes), show=None)
 
 
-def test_a_run_that_diverges_stops_and_saves_nothing_of_it(data, tmp_path):
-    run = small_run(data, tmp_path / "run", optimizer=AdamW(learning_rate=1e36), save_every=4)
-    with pytest.raises(RunFailed, match="step 4: not saved"):
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [("stop", "at step 2, batch 1: not saved"), ("skip", "bad batches in a row at step 2")],
+)
+def test_a_run_that_diverges_stops_and_saves_nothing_of_it(data, tmp_path, policy, said):
+    bad = BadBatches(policy, in_a_row=5)
+    run = small_run(
+        data, tmp_path / "run", optimizer=AdamW(learning_rate=1e36), save_every=4, bad_batches=bad
+    )
+    with pytest.raises(RunFailed, match=said):
         train(run, show=None)
     with RunStore(tmp_path / "run", read_only=True) as store:
         assert store.steps() == []
