@@ -1,7 +1,7 @@
 """What `melama plan` predicts for published and logged runs, against what they reached.
 
-    python benchmarks/calibration.py [--row NAME ...]     # renews those rows in calibration.json; all rows without --row
-    python benchmarks/calibration.py --show               # the table, from calibration.json
+    python benchmarks/calibration.py [--row NAME ...]   # renews those rows in calibration.json; without --row all
+    python benchmarks/calibration.py --show             # the table, from calibration.json
 
 Each row of published_runs.json names its source. It is planned with the same model, slice, batch, sequence, remat,
 offloading, attention (JAX's splash, the row's tiles) and XLA flags; flags this compiler no longer knows are left out
@@ -20,7 +20,7 @@ import jax
 
 from melama_jax.files import read_json, write_json
 from melama_jax.gin_edge import GinArguments, load_run
-from melama_jax.planning.flops import step_flops
+from melama_jax.planning.flops import weight_flops
 from melama_jax.planning.report import Plan, plan
 from melama_jax.planning.slices import find_slice
 
@@ -97,10 +97,7 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
         GinArguments((f"models/{row['model']}.gin", "runs/pretrain.gin"), bindings(row, {})), UNSET
     )
     assert run.model is not None
-    attention = (
-        step_flops(run.model, None, run.batch_size, run.seq_len) - 6 * weights(run) * made.tokens_per_step
-    )
-    useful = (made.flops_per_step - attention) / made.chips
+    useful = weight_flops(run.model) * made.tokens_per_step / made.chips
     published, predicted = reached(row, made), made.prediction.tokens_per_second_per_chip
     return {
         "name": row["name"],
@@ -116,14 +113,6 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
         "compile_seconds": made.compile_seconds,
         "flags_left_out": unknown,
     }
-
-
-def weights(run: Any) -> int:
-    """Parameters a token is multiplied with."""
-    return (
-        step_flops(run.model, None, 1, 0x1) // 6
-        - 2 * run.model.num_layers * run.model.num_heads * run.model.head_dim
-    )
 
 
 def show(results: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from melama_jax.planning.cost import Budget
     from melama_jax.planning.report import Plan, Prediction
 
-HELP = "compile a training run for a TPU slice on this machine: does it fit, how fast is it, what does it cost (exit 1: no fit)"
+HELP = "compile a training run for a TPU slice on this machine: does it fit, how fast, at what cost (exit 1: no fit)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

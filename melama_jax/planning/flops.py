@@ -25,12 +25,17 @@ def step_flops(
         causal: the least there is to do instead: the half of attention that a causal mask leaves (each row one
             document), and of a first layer that is frozen no gradient of its input.
     """
-    looked_up = 0 if config.tie_embeddings else config.vocab_size * config.embed_dim
-    frozen = count(param_shapes(config)) - looked_up
-    adapters = count(param_shapes(config, lora)) - looked_up - frozen if lora else 0
-    a_token = 4 * frozen + 6 * adapters if lora else 6 * frozen
+    a_token = weight_flops(config, lora)
     attention = 12 * config.num_layers * config.num_heads * config.head_dim * seq_len
     if causal:
         attention //= 2
         a_token -= 2 * count(param_shapes(config)["layers"]) // config.num_layers if lora else 0
     return batch_size * seq_len * (a_token + attention)
+
+
+def weight_flops(config: LlamaConfig, lora: LoraConfig | None = None) -> int:
+    """FLOPs of one token against the weights, forward and backward: 6 N, see step_flops."""
+    looked_up = 0 if config.tie_embeddings else config.vocab_size * config.embed_dim
+    frozen = count(param_shapes(config)) - looked_up
+    adapters = count(param_shapes(config, lora)) - looked_up - frozen if lora else 0
+    return 4 * frozen + 6 * adapters if lora else 6 * frozen
