@@ -4,16 +4,26 @@
 #   tpu/until_done.sh STATUS TIMES COMMAND...
 #
 # Exit code 0 of the command: `done`. 2 (bad input: it would be the same again): `failed`. Anything else, such as a
-# lost host or a signal: the command is run again, TIMES times at most, then `failed`.
+# lost host: the command is run again, TIMES times at most, then `failed`. SIGTERM is handed on, waited for, and the
+# end of it: what the file says stays.
 #
 #   MELAMA_PAUSE   seconds before it is run again (default: 30, so that all hosts have noticed a lost one)
 set -u
 status="$1" times="$2"
 shift 2
+stopped="" child=""
+trap 'stopped=yes; [[ -z $child ]] || kill -TERM "$child"' TERM
 
 for ((time = 0; time <= times; time++)); do
-  "$@"
+  "$@" &
+  child=$!
+  wait "$child"
   code=$?
+  while kill -0 "$child" 2>/dev/null; do # a signal ended the waiting, not the command
+    wait "$child"
+    code=$?
+  done
+  child=""
   case "$code" in
     0)
       echo "done" >"$status"
@@ -22,7 +32,8 @@ for ((time = 0; time <= times; time++)); do
     2) break ;;
   esac
   echo "$0: exit code $code, run $((time + 1)) of $((times + 1))" >&2
-  sleep "${MELAMA_PAUSE:-30}"
+  if [[ -z $stopped ]]; then sleep "${MELAMA_PAUSE:-30}"; fi
+  if [[ -n $stopped ]]; then exit "$code"; fi
 done
 echo failed >"$status"
 exit "$code"

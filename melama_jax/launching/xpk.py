@@ -41,7 +41,8 @@ def xpk(launch: Launch, cluster: str | None) -> Commands:
                 f"--max-restarts={MAX_RESTARTS}",
                 "--restart-on-user-code-failure",
                 f"--termination-grace-period-seconds={GRACE_SECONDS}",
-                f"--command={set_up_line(launch)} && {train_line(launch)}",
+                # exec: XPK sends SIGTERM to the shell of its own that runs this, and no further
+                f"--command={set_up_line(launch)} && exec {train_line(launch)}",
             ],
         )
     )

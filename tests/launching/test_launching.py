@@ -165,7 +165,7 @@ def test_xpk():
             "--base-docker-image=python:3.11",
         ),
         *("--script-dir=.", "--max-restarts=50", "--restart-on-user-code-failure"),
-        *("--termination-grace-period-seconds=300", f"--command=bash tpu/setup_vm.sh && {TRAIN}"),
+        *("--termination-grace-period-seconds=300", f"--command=bash tpu/setup_vm.sh && exec {TRAIN}"),
     ]
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -142,3 +144,17 @@ def test_a_bucket_is_mounted_once(tmp_path, mounted):
     assert (tmp_path / "gcs").is_dir() is not mounted
     if not mounted:
         assert (tmp_path / "mounted").read_text().splitlines() == ["my-bucket", str(tmp_path / "gcs")]
+
+
+def test_a_signal_reaches_the_run_and_ends_it(tmp_path):
+    """As when a machine is withdrawn: the run saves, is not started again, and has not failed."""
+    fake(tmp_path, "train", "trap 'kill $!; sleep 0.2; echo >> saved; exit 1' TERM\necho >> started\nsleep 60 & wait")
+    command = ["bash", str(SCRIPTS / "until_done.sh"), "status", "3", str(tmp_path / "train")]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        while not (tmp_path / "started").exists():
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(30) == 1
+    assert (tmp_path / "saved").read_text() == (tmp_path / "started").read_text() == "\n"
+    assert not (tmp_path / "status").exists()
