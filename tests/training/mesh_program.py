@@ -17,8 +17,8 @@ from melama_jax.models.params import flatten
 from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.partitioning.rules import RULES, batch_sharding
 from melama_jax.training.config import Run
+from melama_jax.training.program import jit_train_step
 from melama_jax.training.setup import init_params, initial_state, set_up
-from melama_jax.training.train import jit_train_step
 
 # Sixteen query heads on eight kv heads; every width splits eight ways.
 CONFIG = LlamaConfig(
