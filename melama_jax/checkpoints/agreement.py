@@ -42,19 +42,19 @@ def first_decides(decide: Callable[[], Any]) -> Any:
     return said["decided"]
 
 
-def raise_together(error: Exception | None, like: Callable[[str], Exception]) -> None:
-    """Raises where any process has an error: its own, or what `like` makes of the first other's words."""
-    if error is None and jax.process_count() == 1:
-        return
+def raise_together(
+    error: Exception | None, to_words: Callable[[Exception], str], from_words: Callable[[str], Exception]
+) -> None:
+    """Raises where any process has an error: its own, or the first other's, carried over in words."""
     words: list[str] = []
     if jax.process_count() > 1:
-        mine = b"" if error is None else (str(error).encode() or b"?")[:_ERROR_BYTES]
+        mine = b"" if error is None else to_words(error).encode()[:_ERROR_BYTES]
         gathered = multihost_utils.process_allgather(_padded(mine, _ERROR_BYTES))
         words = [bytes(one).rstrip(b"\0").decode(errors="replace") for one in gathered]
     if error is not None:
         raise error
     for said in filter(None, words):
-        raise like(said)
+        raise from_words(said)
 
 
 def _padded(text: bytes, size: int) -> np.ndarray:

@@ -21,9 +21,11 @@ class Damaged(InputError):
         what: the parameter or file, and what is wrong with it.
     """
 
-    def __init__(self, folder: object, what: str):
+    def __init__(self, folder: epath.Path, what: str):
         self.folder, self.what = folder, what
-        super().__init__(folder, f"a damaged checkpoint: {what}", "what was saved")
+        step = getattr(folder, "name", "").isdecimal()
+        instead = "; with this folder moved away the step before it is used" if step else ""
+        super().__init__(folder, f"a damaged checkpoint: {what}", f"what was saved{instead}")
 
 
 @contextlib.contextmanager
@@ -46,6 +48,17 @@ def reading(folder: epath.Path, what: str) -> Iterator[None]:
         if storage is not None and not (missing and folder.exists()):
             raise storage from error
         raise Damaged(folder, f"{what}: {_words(error)}") from error
+
+
+def to_words(error: Exception) -> str:
+    """An error met in reading, to be told to other processes; from_words is its inverse as far as it is Damaged."""
+    return f"{error.folder}\n{error.what}" if isinstance(error, Damaged) else f"\n{error}"
+
+
+def from_words(words: str) -> Exception:
+    """The same damage, or RunFailed with the words of another error."""
+    folder, _, what = words.partition("\n")
+    return Damaged(epath.Path(folder), what) if folder else RunFailed(f"another process: {what}")
 
 
 def _words(error: BaseException) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +103,14 @@ def _latest(store: RunStore) -> int:
     step = store.latest_step()
     if step is None:
         raise InputError(store.directory / "checkpoints", "no finished checkpoint", "at least one step")
+    for newer in (one for one in store.unfinished_steps() if one > step):
+        _say_unfinished(str(store.step_folder(newer)), step)
     return step
+
+
+@functools.cache
+def _say_unfinished(folder: str, step: int) -> None:
+    logging.getLogger(__name__).warning("%s was never finished: step %d is used", folder, step)
 
 
 def _wanted(weights: Weights, shardings: Any, dtype: str | None) -> dict[Path, jax.ShapeDtypeStruct]:

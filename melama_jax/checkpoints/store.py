@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path as FilePath
 from types import TracebackType
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
+from orbax.checkpoint import multihost
 
 from melama_jax.checkpoints.agreement import raise_together
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.damage import Damaged
+from melama_jax.checkpoints.damage import Damaged, from_words, to_words
 from melama_jax.checkpoints.fingerprints import fingerprints
 from melama_jax.checkpoints.orbax_weights import OrbaxWeights, tree_handler
 from melama_jax.checkpoints.step_prints import StepPrints, digest, name_leaves, param_prints, params_to_json
@@ -153,7 +155,7 @@ class RunStore:
             opened = self.open(step)
         except Damaged as damage:
             failure = damage
-        raise_together(failure, lambda words: Damaged(self.step_folder(step), words))
+        raise_together(failure, to_words, from_words)
         assert opened is not None
         return opened.restore(abstract_params, abstract_train_state)
 
@@ -237,9 +239,20 @@ def _manager(folder: epath.Path, keep_last: int, keep_every: int | None) -> ocp.
             preservation_policy=_preservation(keep_last, keep_every),
             create=True,
             cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(barrier_sync_fn=_barrier),
             lightweight_initialize=True,  # an older step with a damaged list of its items must not stop a run
         ),
     )
+
+
+def _barrier(*, key: str, timeout_ms: int) -> None:
+    """Orbax's barrier between the processes' saving threads, but for a thread whose save has failed.
+
+    In cleaning up it would wait there, for twenty minutes, for the others, which wait for it where the save goes on:
+    nobody would ever hear of the error.
+    """
+    if sys.exc_info()[1] is None:
+        multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def _preservation(keep_last: int, keep_every: int | None) -> policies.PreservationPolicy:

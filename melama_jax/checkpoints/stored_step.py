@@ -21,7 +21,7 @@ from etils import epath
 
 from melama_jax.checkpoints.agreement import raise_together
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.damage import Damaged, reading
+from melama_jax.checkpoints.damage import Damaged, from_words, reading, to_words
 from melama_jax.checkpoints.fingerprints import Fingerprint, fingerprints
 from melama_jax.checkpoints.orbax_weights import OrbaxWeights, tree_handler
 from melama_jax.checkpoints.step_prints import (
@@ -82,7 +82,7 @@ class StoredStep:
                 train_state = _read_tree(self.folder / "train_state", abstract_train_state, self.folder)
         except Exception as error:
             failure = error
-        raise_together(failure, lambda words: Damaged(self.folder, words))
+        raise_together(failure, to_words, from_words)
         self._check(params, train_state)
         return unflatten(params), train_state
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 
@@ -12,18 +13,24 @@ def quieten() -> None:
     """Mutes Orbax's and asyncio's own reports, for this process.
 
     Orbax logs errors with their tracebacks before it raises them. When one of many reads or writes fails it closes its
-    event loop, and TensorStore's threads then print that it is closed, once for each of the others.
+    event loop and drops the others: each of those then prints its own error, or that the loop is closed.
     """
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    sys.excepthook = _but_for_closed_loops(sys.excepthook, lambda kind, error, trace: error)
-    sys.unraisablehook = _but_for_closed_loops(sys.unraisablehook, lambda said: said.exc_value)
+    sys.excepthook = _unless(sys.excepthook, lambda kind, error, trace: _of_closed_loop(error))
+    sys.unraisablehook = _unless(
+        sys.unraisablehook,
+        lambda said: isinstance(said.object, CoroutineType) or _of_closed_loop(said.exc_value),
+    )
 
 
-def _but_for_closed_loops(hook: Callable[..., Any], error_of: Callable[..., Any]) -> Callable[..., Any]:
+def _of_closed_loop(error: BaseException | None) -> bool:
+    return isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+
+
+def _unless(hook: Callable[..., Any], muted: Callable[..., bool]) -> Callable[..., Any]:
     def filtered(*said: Any) -> None:
-        error = error_of(*said)
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        if not muted(*said):
             hook(*said)
 
     return filtered
