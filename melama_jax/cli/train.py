@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from melama_jax.cli.gin_flags import add_gin_arguments, gin_arguments
+from melama_jax.cli.gin_flags import add_gin_arguments, gin_arguments, gin_flags
 from melama_jax.errors import InputError
 
 HELP = "train as gin files say: continual pre-training or instruction tuning; run again to continue"
@@ -49,15 +49,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rehearse(args: argparse.Namespace) -> int:
-    from melama_jax.gin_edge import load_run
-    from melama_jax.launching.launch import train_arguments
     from melama_jax.launching.rehearsal import rehearse
 
     if args.rehearse_hosts < 1:
         raise InputError("--rehearse-hosts", str(args.rehearse_hosts), "a whole number above 0")
-    gin = gin_arguments(args)
-    load_run(gin)  # what is wrong with it is said once, not by every process
     debug = ["--debug"] if args.debug else []
-    return rehearse(
-        [sys.executable, "-m", "melama_jax", "train", *debug, *train_arguments(gin)], args.rehearse_hosts
-    )
+    command = [sys.executable, "-m", "melama_jax", "train", *debug, *gin_flags(args)]
+    return rehearse(command, args.rehearse_hosts)

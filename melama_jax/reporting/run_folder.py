@@ -94,6 +94,10 @@ def _metric_rows(path: Path) -> list[dict[str, float]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(f"{path} line {number}", error.msg, "one JSON object a line") from error
+        if (
+            isinstance(row, dict) and "bad_batch" in row
+        ):  # a note on a batch that was not applied, no point of a curve
+            continue
         if not isinstance(row, dict) or not _numbers(row) or "step" not in row:
             raise InputError(f"{path} line {number}", line[:60], '{"step": number, name: number, ...}')
         rows.append(row)

@@ -1,0 +1,39 @@
+"""kill -9 at random moments, of a run of two processes: started again, it ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from melama_jax.checkpoints.open import open_model
+from melama_jax.models.params import flatten
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_nine.py"
+KILLS = 3
+
+
+def bits(folder: Path) -> dict[tuple[str, ...], bytes]:
+    return {path: np.asarray(leaf).tobytes() for path, leaf in flatten(open_model(folder).params).items()}
+
+
+def test_three_kills_lose_nothing(tmp_path):
+    command = [sys.executable, SCRIPT, "--kills", str(KILLS), "--seed", "1", "--processes", "2"]
+    done = subprocess.run(
+        [*command, "--work", tmp_path / "work", "--json", tmp_path / "proof.json"],
+        capture_output=True,
+        text=True,
+    )
+    logs = "\n".join(path.read_text()[-3000:] for path in sorted((tmp_path / "work").glob("*.log")))
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:] + logs
+    proof = json.loads((tmp_path / "proof.json").read_text())
+    assert len(proof["kills"]) == KILLS and proof["wrong"] == []
+    whole = bits(tmp_path / "work" / "unbroken-2")
+    for name in {kill["run"] for kill in proof["kills"]}:
+        assert bits(tmp_path / "work" / name) == whole
+        starts = (tmp_path / "work" / f"{name}.log").read_text().count("weights to train")
+        kills = sum(kill["run"] == name for kill in proof["kills"])
+        assert starts == kills + 1  # each kill ended a life that had begun to train
