@@ -6,22 +6,21 @@ import importlib.util
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.experimental import topologies
 
 from melama_jax.checkpoints.open import open_weights
 from melama_jax.errors import InputError
 from melama_jax.models.config import LlamaConfig
-from melama_jax.partitioning.rules import RULES, batch_sharding
 from melama_jax.planning.slices import Slice
+from melama_jax.records.manifest import FILE_NAME, Manifest
+from melama_jax.text.tokenizer import load_tokenizer
 from melama_jax.training.config import Run
-from melama_jax.training.loss import Batch
 from melama_jax.training.optimizer import make_optimizer
-from melama_jax.training.program import jit_train_step
+from melama_jax.training.program import lower_train_step
 from melama_jax.training.setup import Setup, abstract_state, set_up
 from melama_jax.training.state import TrainState
 
@@ -44,14 +43,12 @@ class TracedStep:
         config: the model.
         setup: model and mesh.
         state: the training state as shapes with shardings.
-        batch: the batch likewise.
         lowered: what the TPU compiler is given.
     """
 
     config: LlamaConfig
     setup: Setup
     state: TrainState
-    batch: Batch
     lowered: jax.stages.Lowered
 
 
@@ -101,18 +98,21 @@ def trace_step(run: Run, where: Slice, slices: int = 1) -> TracedStep:
     config = model_config(run)
     setup = set_up(run, config, slice_devices(where, slices))
     optimizer = make_optimizer(run.optimizer, run.train_steps)
-    with setup.mesh, nn.logical_axis_rules(RULES):
-        state = abstract_state(setup, run, optimizer)
-        batch = _abstract_batch(run, setup)
-        traced = jit_train_step(run, setup, optimizer, BOS_ID).trace(state, batch)
-        return TracedStep(config, setup, state, batch, traced.lower(lowering_platforms=("tpu",)))
+    return TracedStep(
+        config,
+        setup,
+        abstract_state(setup, run, optimizer),
+        lower_train_step(run, setup, optimizer, bos_id(run)),
+    )
 
 
-def _abstract_batch(run: Run, setup: Setup) -> Batch:
-    shape, placed = (run.batch_size, run.seq_len), batch_sharding(setup.mesh)
-    dtypes = {"tokens": jnp.int32, "segment_ids": jnp.int32, "positions": jnp.int32, "weights": jnp.float32}
-    made: Any = {name: jax.ShapeDtypeStruct(shape, dtype, sharding=placed) for name, dtype in dtypes.items()}
-    return made
+def bos_id(run: Run) -> int | None:
+    """What the launch's segments start with, where the data are here to say so; LLaMA's else, at the same cost."""
+    if not run.data_dir or not (Path(run.data_dir) / FILE_NAME).is_file():
+        return BOS_ID
+    if Manifest.read(run.data_dir).packing == "paper":
+        return None
+    return load_tokenizer(Path(run.data_dir) / "tokenizer").bos_id
 
 
 def compile_step(step: TracedStep) -> jax.stages.Compiled | OutOfMemory:

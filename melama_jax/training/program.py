@@ -5,12 +5,15 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 
-from melama_jax.partitioning.rules import batch_sharding
+from melama_jax.partitioning.rules import RULES, batch_sharding
 from melama_jax.training.config import Run
-from melama_jax.training.setup import Setup, state_shardings
+from melama_jax.training.loss import Batch
+from melama_jax.training.setup import Setup, abstract_state, state_shardings
 from melama_jax.training.step import make_train_step
 
 HASH_LENGTH = 12
@@ -21,9 +24,7 @@ def jit_train_step(
 ) -> Any:
     """The jitted step of a run, its state donated."""
     shardings = state_shardings(setup, run, optimizer)
-    on_tpu = (
-        setup.mesh.devices.flat[0].platform == "tpu"
-    )  # other platforms' compilers know none of the options
+    platform = setup.mesh.devices.flat[0].platform
     return jax.jit(
         make_train_step(
             setup.model, optimizer, bos_id, run.micro_batches, run.seed, setup.mesh, run.bad_batches
@@ -31,8 +32,27 @@ def jit_train_step(
         in_shardings=(shardings, batch_sharding(setup.mesh)),
         out_shardings=(shardings, None),
         donate_argnums=0,
-        compiler_options=dict(run.compiler_options) if on_tpu else None,
+        # Other platforms' compilers know none of them.
+        compiler_options=dict(run.compiler_options) if platform == "tpu" else None,
     )
+
+
+def lower_train_step(
+    run: Run, setup: Setup, optimizer: optax.GradientTransformation, bos_id: int | None
+) -> jax.stages.Lowered:
+    """The step lowered for the devices of the mesh, which need not be here; compiling it gives what the loop calls."""
+    with setup.mesh, nn.logical_axis_rules(RULES):
+        shapes = abstract_state(setup, run, optimizer), abstract_batch(run, setup)
+        traced = jit_train_step(run, setup, optimizer, bos_id).trace(*shapes)
+        return traced.lower(lowering_platforms=(setup.mesh.devices.flat[0].platform,))
+
+
+def abstract_batch(run: Run, setup: Setup) -> Batch:
+    """A batch as jax.ShapeDtypeStruct with shardings."""
+    shape, placed = (run.batch_size, run.seq_len), batch_sharding(setup.mesh)
+    dtypes = {"tokens": jnp.int32, "segment_ids": jnp.int32, "positions": jnp.int32, "weights": jnp.float32}
+    made: Any = {name: jax.ShapeDtypeStruct(shape, dtype, sharding=placed) for name, dtype in dtypes.items()}
+    return made
 
 
 def program_hash(lowered: jax.stages.Lowered) -> str:

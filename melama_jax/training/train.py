@@ -34,7 +34,7 @@ from melama_jax.training.loop import Course, Hook, run_loop
 from melama_jax.training.loss import Batch
 from melama_jax.training.metrics import MetricsLog, Silent
 from melama_jax.training.optimizer import make_optimizer, schedule
-from melama_jax.training.program import jit_train_step
+from melama_jax.training.program import lower_train_step, program_hash
 from melama_jax.training.reads import recording
 from melama_jax.training.resume import look, restore_newest
 from melama_jax.training.run_folder import held, require_run_folder, watching
@@ -193,8 +193,10 @@ def _loop(
         HeldOut(log, measure, run.heldout_every, show, clock),
         SaveCheckpoints(keeping.save, run.save_every),
     ]
-    step = jit_train_step(run, setup, optimizer, bos_id)
-    course = Course(step, batches, keeping.rewind, run.train_steps)
+    lowered = lower_train_step(run, setup, optimizer, bos_id)
+    if show is not None:
+        show(f"program {program_hash(lowered)}")
+    course = Course(lowered.compile(), batches, keeping.rewind, run.train_steps)
     try:
         return run_loop(state, course, hooks, stop, BadBatchReports(run.bad_batches, log, documents, first))
     finally:

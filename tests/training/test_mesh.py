@@ -46,7 +46,7 @@ from melama_jax.partitioning.rules import RULES, batch_sharding
 from melama_jax.training.config import Run
 from melama_jax.training.optimizer import make_optimizer
 from melama_jax.training.setup import abstract_state, set_up
-from melama_jax.training.train import jit_train_step
+from melama_jax.training.program import jit_train_step
 
 run = Run("", "", 1, 4, 64, LlamaConfig(64, 32, 48, 1, 4, 4, 8, 64), mesh=MeshShape(fsdp=1, sequence=4))
 setup, optimizer = set_up(run, run.model), make_optimizer(run.optimizer, 1)
