@@ -20,9 +20,12 @@ import jax
 
 from melama_jax.files import read_json, write_json
 from melama_jax.gin_edge import GinArguments, load_run
-from melama_jax.planning.flops import weight_flops
-from melama_jax.planning.report import Plan, plan
-from melama_jax.planning.slices import find_slice
+from melama_jax.planning.compile import TracedStep, trace_step
+from melama_jax.planning.flops import step_flops, weight_flops
+from melama_jax.planning.hlo import parse
+from melama_jax.planning.report import predict
+from melama_jax.planning.slices import SLICES, find_slice
+from melama_jax.training.config import Run
 
 PUBLISHED = Path(__file__).with_name("published_runs.json")
 RESULTS = Path(__file__).with_name("calibration.json")
@@ -56,63 +59,77 @@ def tiles(described: str) -> dict[str, Any]:
     return found | {"fused": "fused backward" in described}
 
 
-def planned(row: dict[str, Any]) -> tuple[Plan, list[str]]:
-    """(the row's plan, flags this compiler does not know)."""
+def compiled(row: dict[str, Any], kept: Path | None) -> tuple[Run, TracedStep, str, list[str]]:
+    """(run, step, compiled text, flags this compiler does not know); a text kept from before is not compiled again."""
     flags = {name: value for name, value in row["flags"].items() if name.startswith("xla_")}
-    unknown: list[str] = []
+    where, unknown = find_slice(row["slice"]), list[str]()
+    text = kept / f"{row['name']}.json" if kept else None
+    if text and text.exists():
+        stored = read_json(text)
+        run = as_run(row, {})
+        return run, trace_step(run, where, row["slices"]), stored["text"], stored["unknown"]
     while True:
-        given = {name: value for name, value in flags.items() if name not in unknown}
-        run, _ = load_run(
-            GinArguments((f"models/{row['model']}.gin", "runs/pretrain.gin"), bindings(row, given)), UNSET
-        )
+        run = as_run(row, {name: value for name, value in flags.items() if name not in unknown})
+        step = trace_step(run, where, row["slices"])
         try:
-            return plan(run, find_slice(row["slice"]), row["slices"]), unknown
+            made = step.lowered.compile().as_text() or ""
         except jax.errors.JaxRuntimeError as error:
             refused = re.search(r"No such compile option: '(\w+)'", str(error))
             if refused is None:
                 raise
             unknown.append(refused[1])
+            continue
+        if text:
+            write_json(text, {"text": made, "unknown": unknown})
+        return run, step, made, unknown
 
 
-def reached(row: dict[str, Any], made: Plan) -> float:
-    """The published tokens/s/chip, from whichever figure was published."""
+def as_run(row: dict[str, Any], flags: dict[str, Any]) -> Run:
+    """The row as a Run."""
+    files = (f"models/{row['model']}.gin", "runs/pretrain.gin")
+    return load_run(GinArguments(files, bindings(row, flags)), UNSET)[0]
+
+
+def reached(row: dict[str, Any], tokens: int, flops: int) -> float:
+    """The published tokens/s/chip, from whichever figure was published; tokens a step of a chip, and its FLOPs."""
     published = row["published"]
     if rate := published.get("tokens_per_second_per_chip"):
         return float(rate)
     if seconds := published.get("step_seconds"):
-        return made.tokens_per_step / made.chips / seconds
-    return (
-        published["mfu"]
-        * find_slice(row["slice"]).chip.peak_flops
-        * made.tokens_per_step
-        / made.flops_per_step
-    )
+        return tokens / seconds
+    return published["mfu"] * find_slice(row["slice"]).chip.peak_flops * tokens / flops
 
 
-def measure(row: dict[str, Any]) -> dict[str, Any]:
+def measure(row: dict[str, Any], kept: Path | None) -> dict[str, Any]:
     """One row of the table."""
-    made, unknown = planned(row)
-    assert made.prediction is not None, f"{row['name']}: {made.message}"
-    run, _ = load_run(
-        GinArguments((f"models/{row['model']}.gin", "runs/pretrain.gin"), bindings(row, {})), UNSET
-    )
-    assert run.model is not None
-    useful = weight_flops(run.model) * made.tokens_per_step / made.chips
-    published, predicted = reached(row, made), made.prediction.tokens_per_second_per_chip
+    run, step, text, unknown = compiled(row, kept)
+    where, chips = find_slice(row["slice"]), row["chips"]
+    made = predict(run, step, parse(text), where, chips)
+    tokens = run.batch_size * run.seq_len // chips
+    flops = step_flops(step.config, None, run.batch_size, run.seq_len) // chips
+    published = reached(row, tokens, flops)
     return {
         "name": row["name"],
         "slice": row["slice"],
         "published": published,
-        "predicted": predicted,
-        "error": predicted / published - 1,
-        "mfu": made.prediction.mfu,
-        "step_seconds": made.prediction.seconds,
-        "dots_over_6n": made.prediction.dot_flops_per_chip / useful,
-        "parts": made.prediction.parts,
-        "peak_gib": (made.peak_bytes_per_chip or 0) / 2**30,
-        "compile_seconds": made.compile_seconds,
+        "predicted": made.tokens_per_second_per_chip,
+        "error": made.tokens_per_second_per_chip / published - 1,
+        "mfu": made.mfu,
+        "step_seconds": made.seconds,
+        "dots_over_6n": made.dot_flops_per_chip / (weight_flops(step.config) * tokens),
+        "parts": made.parts,
         "flags_left_out": unknown,
     }
+
+
+def plannable(row: dict[str, Any]) -> bool:
+    """Whether the row says enough, of a slice and dtypes that a plan can have."""
+    whole = (
+        row["per_device_batch"]
+        and row["flags"]
+        and row["weights_dtype"] == row["optimizer_dtype"] == "float32"
+    )
+    return bool(whole and row["slice"] in SLICES and row["slices"] == 1)
 
 
 def show(results: dict[str, Any]) -> None:
@@ -133,11 +150,12 @@ def main() -> None:
     )
     parser.add_argument("--row", action="append", metavar="NAME")
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="compiled texts, kept and used again")
     args = parser.parse_args()
     results = read_json(RESULTS) if RESULTS.exists() else {}
-    rows = {row["name"]: row for row in read_json(PUBLISHED) if row["per_device_batch"] and row["slice"]}
+    rows = {row["name"]: row for row in read_json(PUBLISHED) if plannable(row)}
     for name in () if args.show else args.row or rows:
-        results[name] = measure(rows[name])
+        results[name] = measure(rows[name], args.keep)
         write_json(RESULTS, results)
     show(results)
 

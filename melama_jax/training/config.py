@@ -55,7 +55,8 @@ class Run:
         lora: adapters; given, only they train.
         optimizer: AdamW and its schedule.
         mesh: how devices split the work.
-        micro_batches: pieces the batch is cut into, gradients summed in float32 before one update.
+        micro_batches: pieces the batch is cut into, gradients summed in float32 before one update; 0 for as many as
+            leave each device one row a piece.
         dtype: what products are computed in.
         param_dtype: what trained weights are held in.
         frozen_dtype: what frozen weights are held in when only adapters train.
@@ -114,17 +115,16 @@ class Run:
             "train_steps",
             "batch_size",
             "seq_len",
-            "micro_batches",
             "keep_last",
             "save_every",
             "log_every",
         ):
             if getattr(self, name) < 1:
                 raise InputError(f"Run.{name}", repr(getattr(self, name)), "a whole number above 0")
-        for name in ("keep_every", "heldout_every"):
+        for name in ("micro_batches", "keep_every", "heldout_every"):
             if getattr(self, name) < 0:
                 raise InputError(f"Run.{name}", repr(getattr(self, name)), "0 or a whole number above")
-        if self.batch_size % self.micro_batches:
+        if self.micro_batches and self.batch_size % self.micro_batches:
             raise InputError(
                 "Run.batch_size", str(self.batch_size), f"a multiple of micro_batches = {self.micro_batches}"
             )

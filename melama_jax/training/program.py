@@ -27,7 +27,7 @@ def jit_train_step(
     platform = setup.mesh.devices.flat[0].platform
     return jax.jit(
         make_train_step(
-            setup.model, optimizer, bos_id, run.micro_batches, run.seed, setup.mesh, run.bad_batches
+            setup.model, optimizer, bos_id, setup.micro_batches, run.seed, setup.mesh, run.bad_batches
         ),
         in_shardings=(shardings, batch_sharding(setup.mesh)),
         out_shardings=(shardings, None),

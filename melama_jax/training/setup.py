@@ -33,11 +33,13 @@ class Setup:
         mesh: the devices.
         model: the Llama, its attention bound to the mesh.
         shapes: its parameters as jax.ShapeDtypeStruct, in the dtype each is held in, with shardings.
+        micro_batches: pieces the batch is cut into.
     """
 
     mesh: Mesh
     model: Llama
     shapes: Params
+    micro_batches: int
 
 
 def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) -> Setup:
@@ -55,11 +57,12 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
     mesh = make_mesh(run.mesh, devices)
     check_length(run.seq_len, mesh)
     rows = mesh.shape["slice"] * mesh.shape["data"] * mesh.shape["fsdp"]
-    if run.batch_size % (rows * run.micro_batches):
+    micro_batches = run.micro_batches or max(1, run.batch_size // rows)
+    if run.batch_size % (rows * micro_batches):
         raise InputError(
             "BATCH_SIZE",
             str(run.batch_size),
-            f"a multiple of {rows} (ways the batch is split) x {run.micro_batches} micro-batches",
+            f"a multiple of {rows} (ways the batch is split) x {micro_batches} micro-batches",
         )
     model = Llama(
         config,
@@ -73,7 +76,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
         merge_rows=mesh.shape["sequence"] == 1,
         isolate_products=run.isolate_products,
     )
-    return Setup(mesh, model, _shapes(model, mesh, run))
+    return Setup(mesh, model, _shapes(model, mesh, run), micro_batches)
 
 
 def _shapes(model: Llama, mesh: Mesh, run: Run) -> Params:
