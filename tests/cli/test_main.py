@@ -83,3 +83,17 @@ def test_debug_shows_the_traceback(tmp_path):
 
     with pytest.raises(InputError):
         main([*train_argv(tmp_path, tmp_path / "run"), "--debug"])
+
+
+def test_storage_that_fails_is_one_line_and_exit_1(tmp_path, capsys, monkeypatch):
+    import errno
+
+    from melama_jax.cli import score
+
+    def full(args):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "out.json"))
+
+    monkeypatch.setattr(score, "run", full)
+    assert main(["score", "--predictions", "x", "--task", "pubmedqa"]) == 1
+    said = capsys.readouterr().err
+    assert said == f"melama score: {tmp_path / 'out.json'}: No space left on device\n"
