@@ -180,6 +180,7 @@ def test_merging_the_adapters_of_a_run_moves_no_logit_by_more_than_1e_5(unbroken
         ({"init_from": "nowhere"}, "nowhere"),
         ({"rates": {"veterinary": 1.0}}, "veterinary"),
         ({"remat": "some"}, "REMAT"),
+        ({"remat": ("q_proj", "nothing")}, "REMAT"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(data, tmp_path, changes, said):
