@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import flax.linen as nn
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
-from melama_jax.kernels.attention import cached_attention
+from melama_jax.kernels.attention import cached_attention, tensor_cores
 from melama_jax.models.layers import CachedAttention
 from melama_jax.partitioning.rules import RULES
 
@@ -19,22 +20,19 @@ def bind_cached_attention(mesh: Mesh) -> CachedAttention:
     A Pallas kernel cannot be partitioned by the compiler, so rows and heads are mapped by hand. What the mesh does
     not divide (a batch of one row, say) every device has whole.
     """
+    cores = tensor_cores(mesh.devices.flat[0])  # a planned slice's, whatever is here
     if mesh.size == 1:
-        return cached_attention
-
-    def axes(name: str, size: int) -> tuple[str, ...] | None:
-        (found,) = nn.logical_to_mesh_axes((name,), RULES) or (None,)
-        named = (found,) if isinstance(found, str) else tuple(found or ())
-        return named if size % math.prod(mesh.shape[axis] for axis in named) == 0 else None
+        return (
+            cached_attention if cores == tensor_cores() else functools.partial(cached_attention, cores=cores)
+        )
 
     def bound(
         query: jax.Array, key: jax.Array, value: jax.Array, positions: jax.Array, layer: jax.Array
     ) -> jax.Array:
-        rows = axes("batch", query.shape[0])
-        heads = axes("kv_heads", key.shape[3] // query.shape[3])
+        rows, heads = cache_axes(mesh, query.shape[0], key.shape[3] // query.shape[3])
         queries, cache = PartitionSpec(rows, None, heads), PartitionSpec(None, rows, None, heads)
         mapped = jax.shard_map(
-            cached_attention,
+            functools.partial(cached_attention, cores=cores),
             mesh=mesh,
             in_specs=(queries, cache, cache, PartitionSpec(rows), PartitionSpec()),
             out_specs=queries,
@@ -43,3 +41,14 @@ def bind_cached_attention(mesh: Mesh) -> CachedAttention:
         return mapped(query, key, value, positions, layer)
 
     return bound
+
+
+def cache_axes(mesh: Mesh, rows: int, kv_heads: int) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Mesh axes that a cache's rows and its heads are split over; None where the mesh does not divide them."""
+
+    def axes(name: str, size: int) -> tuple[str, ...] | None:
+        (found,) = nn.logical_to_mesh_axes((name,), RULES) or (None,)
+        named = (found,) if isinstance(found, str) else tuple(found or ())
+        return named if size % math.prod(mesh.shape[axis] for axis in named) == 0 else None
+
+    return axes("batch", rows), axes("kv_heads", kv_heads)

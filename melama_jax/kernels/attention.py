@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +97,13 @@ def _choose(query: jax.Array, kernel: str, bent: bool) -> tuple[str, str]:
 
 
 def cached_attention(
-    query: jax.Array, key: Cache, value: Cache, positions: jax.Array, layer: jax.Array | int = 0
+    query: jax.Array,
+    key: Cache,
+    value: Cache,
+    positions: jax.Array,
+    layer: jax.Array | int = 0,
+    *,
+    cores: int | None = None,
 ) -> jax.Array:
     """Attention of new tokens against a key-value cache: a Pallas kernel on TPU for a few tokens, XLA elsewhere.
 
@@ -106,6 +113,7 @@ def cached_attention(
         value: as key.
         positions: int32 [batch, length]; each query sees slots 0 .. its position, and at -1 nothing.
         layer: int32 scalar, the one of the cache's layers that is meant.
+        cores: TensorCores of the chip this will run on; None: of the one here.
 
     Returns:
         [batch, length, heads, head_dim] in query's dtype.
@@ -129,9 +137,15 @@ def cached_attention(
         value,
         positions,
         jnp.asarray(layer, jnp.int32),
-        tpu=functools.partial(decode.decode_attention, cores=decode.tensor_cores()),
+        tpu=functools.partial(decode.decode_attention, cores=tensor_cores() if cores is None else cores),
         default=plain_cached_attention,
     )
+
+
+def tensor_cores(device: Any = None) -> int:
+    """How many TensorCores of that device (None: the first here) run one program: two on v4 and v5p, else one."""
+    device = jax.devices()[0] if device is None else device
+    return getattr(device, "num_cores", 1) if device.platform == "tpu" else 1
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def decode_attention(
         value: as key.
         positions: int32 [batch, length]; -1 sees nothing and gives zeros.
         layer: int32 scalar, which of the layers.
-        cores: TensorCores that share the work by heads, where their channels can be split so: tensor_cores().
+        cores: TensorCores that share the work by heads, where their channels can be split so.
         interpret: run the kernel's program on any platform, slowly, as tests do.
 
     Returns:
@@ -94,12 +94,6 @@ def decode_attention(
         name="decode_attention",
     )(*tables, spread, *arrays)
     return jnp.where((positions >= 0)[:, :, None, None], _gather(out, heads, kv_heads, cut), 0)
-
-
-def tensor_cores() -> int:
-    """How many TensorCores run one program here: two on v4 and v5p, one on other chips and off TPUs."""
-    device = jax.devices()[0]
-    return getattr(device, "num_cores", 1) if device.platform == "tpu" else 1
 
 
 def _cut(query: jax.Array, key: Cache, cores: int) -> Cut:

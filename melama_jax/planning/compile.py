@@ -117,8 +117,13 @@ def bos_id(run: Run) -> int | None:
 
 def compile_step(step: TracedStep) -> jax.stages.Compiled | OutOfMemory:
     """The compiled step, or the compiler's word on what it lacks. A 7B step takes about two minutes of two cores."""
+    return compile_lowered(step.lowered)
+
+
+def compile_lowered(lowered: jax.stages.Lowered) -> jax.stages.Compiled | OutOfMemory:
+    """A lowered program compiled, or the compiler's word on the memory it lacks."""
     try:
-        return step.lowered.compile()
+        return lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -1,0 +1,212 @@
+"""One decoding step compiled for a slice, a new token a row against a key-value cache: does it fit, how fast is it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from melama_jax.errors import InputError
+from melama_jax.generation.attention import cache_axes
+from melama_jax.kernels.blocks import round_up
+from melama_jax.kernels.cached import SLOT_BLOCK
+from melama_jax.models.config import LlamaConfig
+from melama_jax.models.layers import KVCache, init_cache
+from melama_jax.partitioning.rules import RULES
+from melama_jax.planning.compile import OutOfMemory, compile_lowered, model_config, slice_devices
+from melama_jax.planning.hlo import Instruction, parse
+from melama_jax.planning.memory import shard_bytes
+from melama_jax.planning.slices import Chip, Slice
+from melama_jax.planning.timeline import KernelSeconds, simulate
+from melama_jax.training.config import Run
+from melama_jax.training.setup import Setup, set_up
+
+
+@dataclass(frozen=True)
+class DecodePlan:
+    """The answer of `melama plan --decode`. Bytes are of one chip; what is None needs a step that fits.
+
+    Args:
+        topology: the slice's name.
+        chips: chips in all.
+        mesh: ways along each axis.
+        rows: sequences decoded together.
+        slots: of the cache, each row.
+        fits: whether the compiler found room.
+        hbm_bytes_per_chip: room there is.
+        peak_bytes_per_chip: room it takes; where it does not fit, what the compiler says it would, or None.
+        message: the compiler's refusal; empty where it fits.
+        weights: bytes of the parameters, in bfloat16.
+        cache: bytes of keys and values.
+        temporaries: gathered weights and scratch.
+        program: bytes of the compiled code.
+        seconds: of one step, predicted.
+        tokens_per_second_per_chip: new tokens.
+        parts: seconds by what takes them.
+        priced_by_bytes: kernels taken for as long as reading every slot of their cache takes, not by a schedule.
+        compile_seconds: how long tracing and compiling took here.
+    """
+
+    topology: str
+    chips: int
+    mesh: dict[str, int]
+    rows: int
+    slots: int
+    fits: bool
+    hbm_bytes_per_chip: int
+    peak_bytes_per_chip: int | None
+    message: str
+    weights: int
+    cache: int
+    temporaries: int | None = None
+    program: int | None = None
+    seconds: float | None = None
+    tokens_per_second_per_chip: float | None = None
+    parts: dict[str, float] | None = None
+    priced_by_bytes: tuple[str, ...] = ()
+    compile_seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """(rows, slots) of `64x4096`, slots rounded up to what the kernel reads at once, as generation rounds them.
+
+    Raises:
+        InputError: anything else.
+    """
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not found:
+        raise InputError("--decode", repr(text), "ROWSxSLOTS, such as 64x4096")
+    return int(found[1]), round_up(int(found[2]), SLOT_BLOCK)
+
+
+def plan_decode(run: Run, where: Slice, rows: int, slots: int) -> DecodePlan:
+    """Compiles one step of generation for the slice, adapters merged, weights and cache in bfloat16.
+
+    Args:
+        run: what a launch would be told; its model and mesh count.
+        where: the slice.
+        rows: sequences.
+        slots: of each row's cache.
+
+    Raises:
+        InputError: model, mesh and slice do not go together, or slots beyond what the model was made for.
+    """
+    config = model_config(run)
+    if slots > round_up(config.max_seq_len, SLOT_BLOCK):
+        raise InputError(
+            "--decode", f"{slots} slots", f"at most the model's max_seq_len = {config.max_seq_len}"
+        )
+    began = time.monotonic()
+    setup, arguments = decode_setup(run, config, where, rows, slots)
+    compiled = _compile(setup, arguments)
+    base = DecodePlan(
+        topology=where.name,
+        chips=where.chips,
+        mesh=dict(setup.mesh.shape),
+        rows=rows,
+        slots=slots,
+        fits=False,
+        hbm_bytes_per_chip=where.chip.hbm_bytes,
+        peak_bytes_per_chip=None,
+        message="",
+        weights=shard_bytes(arguments[0]),
+        cache=shard_bytes(arguments[3]),
+        compile_seconds=time.monotonic() - began,
+    )
+    if isinstance(compiled, OutOfMemory):
+        return dataclasses.replace(base, peak_bytes_per_chip=compiled.needed_bytes, message=compiled.message)
+    stats: Any = compiled.memory_analysis()
+    held, code = base.weights + base.cache, stats.generated_code_size_in_bytes
+    peak = max(stats.peak_memory_in_bytes, held)
+    kernels: set[str] = set()
+    priced = cache_read_times(base.cache // config.num_layers, where.chip, kernels)
+    played = simulate(parse(compiled.as_text() or ""), where.chip, where.chips, priced)
+    return dataclasses.replace(
+        base,
+        fits=True,
+        peak_bytes_per_chip=peak + code,
+        temporaries=peak - held,
+        program=code,
+        seconds=played.seconds,
+        tokens_per_second_per_chip=rows / where.chips / played.seconds,
+        parts=played.parts,
+        priced_by_bytes=tuple(sorted({*kernels, *played.unpriced})),
+    )
+
+
+def decode_setup(
+    run: Run, config: LlamaConfig, where: Slice, rows: int, slots: int
+) -> tuple[Setup, tuple[Any, ...]]:
+    """(the model on its mesh, what a step takes as shapes with shardings: params, tokens, positions, cache)."""
+    devices = slice_devices(where)
+    # The training run's batch says nothing of decoding: one that any mesh divides spares a refusal.
+    plain = dataclasses.replace(
+        run, lora=None, param_dtype="bfloat16", dtype="bfloat16", batch_size=len(devices), micro_batches=1
+    )
+    setup = set_up(plain, config, devices)
+    of_rows, of_heads = cache_axes(setup.mesh, rows, config.num_kv_heads)
+
+    def placed(shape: jax.ShapeDtypeStruct, *axes: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(
+            shape.shape, shape.dtype, sharding=NamedSharding(setup.mesh, PartitionSpec(*axes))
+        )
+
+    numbers = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
+    cache = jax.eval_shape(lambda: init_cache(config, rows, slots, jnp.bfloat16))
+    return setup, (
+        setup.shapes,
+        placed(numbers, of_rows),
+        placed(numbers, of_rows),
+        KVCache(*(placed(part, None, of_rows, None, of_heads) for part in cache)),
+    )
+
+
+def cache_read_times(cache_bytes: int, chip: Chip, seen: set[str]) -> KernelSeconds:
+    """The decode kernel at the time that one layer's whole cache takes to come from memory.
+
+    A kernel's operand is the model's cache, of which it reads one layer: its type alone would price all of them.
+
+    Args:
+        cache_bytes: one layer's, of one chip.
+        chip: what it runs on.
+        seen: names of the kernels so priced are added here.
+    """
+
+    def seconds(call: Instruction) -> float | None:
+        if "decode_attention" not in call.name:
+            return None
+        seen.add(call.name)
+        return cache_bytes / chip.hbm_bytes_per_second
+
+    return seconds
+
+
+def _compile(setup: Setup, arguments: tuple[Any, ...]) -> jax.stages.Compiled | OutOfMemory:
+    params, tokens, positions, cache = arguments
+
+    def step(
+        params: Any, tokens: jax.Array, positions: jax.Array, cache: KVCache
+    ) -> tuple[jax.Array, KVCache]:
+        """As a greedy turn of generation.decode's loop."""
+        apply: Callable[..., Any] = setup.model.apply
+        hidden, cache = apply({"params": params}, tokens, positions, cache, method="decode_hidden")
+        logits = apply({"params": params}, hidden, method="unembed")
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32), cache
+
+    placed = jax.tree.map(lambda leaf: leaf.sharding, (tokens, cache))
+    with setup.mesh, nn.logical_axis_rules(RULES):
+        jitted = jax.jit(step, donate_argnums=3, out_shardings=placed)
+        lowered = jitted.trace(params, tokens, positions, cache).lower(lowering_platforms=("tpu",))
+    return compile_lowered(lowered)
