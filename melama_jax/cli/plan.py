@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import os
 from typing import TYPE_CHECKING
 
 from melama_jax.cli.gin_flags import add_gin_arguments, gin_arguments
 
 if TYPE_CHECKING:
-    from melama_jax.planning.cost import Budget
-    from melama_jax.planning.report import Plan, Prediction
+    from melama_jax.planning.decode import DecodePlan
+    from melama_jax.planning.report import Plan
+    from melama_jax.planning.smallest import Search
+    from melama_jax.training.config import Run
+
 
 HELP = "compile a training run for a TPU slice on this machine: does it fit, how fast, at what cost (exit 1: no fit)"
 
@@ -18,8 +23,18 @@ HELP = "compile a training run for a TPU slice on this machine: does it fit, how
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the verb's flags."""
     add_gin_arguments(parser)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--topology", metavar="SLICE", help="such as v5p-128, v5e-256 or v6e-8")
+    where.add_argument(
+        "--smallest",
+        action="store_true",
+        help="look for the smallest slice, and mesh, micro-batches, remat and offload on it (compiles six at most)",
+    )
+    parser.add_argument("--chips", metavar="v5p,v6e,...", help="with --smallest: slices of these alone")
     parser.add_argument(
-        "--topology", required=True, metavar="SLICE", help="such as v5p-128, v5e-256 or v6e-8"
+        "--decode",
+        metavar="ROWSxSLOTS",
+        help="plan one step of generation instead: a token a row against a cache of so many slots",
     )
     parser.add_argument(
         "--slices", type=int, default=1, metavar="N", help="so many of them, joined by network"
@@ -34,79 +49,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prices", metavar="FILE", help="prices of chip-hours, instead of the package's table"
     )
     parser.add_argument("--json", metavar="FILE", help="write the plan as JSON too")
+    parser.add_argument(
+        "--plot", metavar="FILE.html", help="draw a chip's memory and a step's time on a page too"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """0 if the run fits on the slice, 1 if it does not."""
     os.environ["JAX_PLATFORMS"] = "cpu"  # nothing is computed: a TPU that is here must stay free
     from melama_jax import files
-    from melama_jax.errors import InputError
     from melama_jax.gin_edge import load_run
-    from melama_jax.planning.report import PAPER_TOKENS, plan
-    from melama_jax.planning.slices import find_slice
 
-    where = find_slice(args.topology)
-    if args.slices < 1:
-        raise InputError("--slices", str(args.slices), "a whole number above 0")
-    if args.json:
-        files.require_writable_file(args.json)
-    run, _ = load_run(
-        gin_arguments(args), unset={"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1, "INIT_FROM": None}
-    )
-    tokens = args.tokens or (run.train_steps > 1 and run.train_steps * run.batch_size * run.seq_len)
-    made = plan(run, where, args.slices, tokens or PAPER_TOKENS, args.prices)
-    print("\n".join(lines(made)))
+    _check(args)
+    for path in (path for path in (args.json, args.plot) if path):
+        files.require_writable_file(path)
+    arguments = gin_arguments(args)
+    if args.smallest:  # which chooses the mesh: no slice's file need be given
+        arguments = dataclasses.replace(arguments, bindings=(*arguments.bindings, "Run.mesh=@MeshShape()"))
+    unset = {"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1, "INIT_FROM": None}
+    wanted, _ = load_run(arguments, unset=unset)
+    plan = _decode if args.decode else _smallest if args.smallest else _one
+    made, shown = plan(args, wanted)
+    print("\n".join(shown))
     if args.json:
         files.write_json(args.json, made.to_dict())
+    if args.plot:
+        from melama_jax.planning.page import page  # matplotlib, so only where a drawing is wanted
+        from melama_jax.reporting.page import render
+
+        files.write_text(args.plot, render(page(made)))
     return 0 if made.fits else 1
 
 
-def lines(plan: Plan) -> list[str]:
-    """The plan for a person."""
-    many = f"{plan.slices} x " if plan.slices > 1 else ""
-    mesh = " ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1) or "one device"
-    out = [f"{many}{plan.topology}: {plan.chips} chips, {mesh}; compiled in {plan.compile_seconds:.0f} s", ""]
-    room = f"of {human(plan.hbm_bytes_per_chip)} a chip"
-    if plan.memory is None:
-        needed = human(plan.peak_bytes_per_chip) + " " if plan.peak_bytes_per_chip else ""
-        out += [f"does not fit: needs {needed}{room}", f"  {plan.message}"]
-    else:
-        out.append(f"fits: {human(plan.memory.peak)} {room}")
-        parts = {name: getattr(plan.memory, name) for name in plan.memory.__dataclass_fields__}
-        out += [f"  {name:12} {human(size):>12}" for name, size in parts.items()]
-        if plan.host_bytes_per_chip:
-            out.append(f"  host memory  {human(plan.host_bytes_per_chip):>12}")
-    out += ["", f"a step: {plan.tokens_per_step:,} tokens, {plan.flops_per_step:.4g} FLOPs (MFU convention)"]
-    if plan.collectives:
-        out.append("  sent between chips      network  overlappable  times a step  a chip receives")
-    for row in plan.collectives:
-        overlap = "yes" if row.asynchronous else "no"
-        out.append(
-            f"  {row.kind:23} {row.network:8} {overlap:13} {row.runs:12,} {human(row.received_bytes):>16}"
-        )
-    out += [f"  counted once, since its turns cannot be read: {loop}" for loop in plan.uncounted_loops]
-    if plan.prediction is not None and plan.budget is not None:
-        out += ["", *_predicted(plan.prediction, plan.budget)]
-    return [*out, "", f"program {plan.program}"]
+def _check(args: argparse.Namespace) -> None:
+    from melama_jax.errors import InputError
+
+    if args.slices < 1:
+        raise InputError("--slices", str(args.slices), "a whole number above 0")
+    if args.slices > 1 and (args.smallest or args.decode):
+        raise InputError("--slices", str(args.slices), "1 with --smallest and --decode")
+    if args.chips is not None and not args.smallest:
+        raise InputError("--chips", args.chips, "--smallest with it")
+    if args.decode and args.smallest:
+        raise InputError("--decode", "--smallest", "--topology SLICE with it")
+    if args.plot and (args.decode or not args.plot.endswith(".html")):
+        found = "--decode" if args.decode else args.plot
+        raise InputError("--plot", found, "a training step's plan, and a file named .html")
 
 
-def _predicted(made: Prediction, spent: Budget) -> list[str]:
-    rate = made.tokens_per_second_per_chip
-    out = [
-        f"predicted: {made.seconds:.3f} s a step, {rate:,.1f} tokens/s/chip, MFU {made.mfu:.1%} "
-        f"({made.causal_mfu:.1%} counting attention causally)"
-    ]
-    out += [
-        f"  {name:22} {seconds:8.3f} s {seconds / made.seconds:6.1%}" for name, seconds in made.parts.items()
-    ]
-    busy = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in made.links_busy.items())
-    out += [f"  busy, hidden or not: {busy}"] if busy else []
-    out += [f"  priced by its bytes, for want of a schedule: {name}" for name in made.unpriced_kernels]
-    cost = "" if spent.cost is None else f", {spent.cost:,.0f} {spent.currency}"
-    days = f"{spent.days:,.1f} days, {spent.chip_hours:,.0f} chip-hours{cost}"
-    return [*out, f"  {spent.tokens / 1e9:,.1f} billion tokens: {days}"]
+def _tokens(args: argparse.Namespace, run: Run) -> int:
+    from melama_jax.planning.report import PAPER_TOKENS
+
+    of_run = run.train_steps * run.batch_size * run.seq_len if run.train_steps > 1 else PAPER_TOKENS
+    return args.tokens or of_run
 
 
-def human(size: int) -> str:
-    """Bytes in GiB, or in MiB below a tenth of one."""
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 / 10 else f"{size / 2**20:.2f} MiB"
+def _one(args: argparse.Namespace, run: Run) -> tuple[Plan, list[str]]:
+    from melama_jax.planning.report import plan
+    from melama_jax.planning.show import lines
+    from melama_jax.planning.slices import find_slice
+
+    made = plan(run, find_slice(args.topology), args.slices, _tokens(args, run), args.prices)
+    return made, lines(made)
+
+
+def _smallest(args: argparse.Namespace, run: Run) -> tuple[Search, list[str]]:
+    from melama_jax.planning.compile import model_config
+    from melama_jax.planning.report import plan
+    from melama_jax.planning.show import search_lines
+    from melama_jax.planning.smallest import find_slices, smallest
+
+    planner = functools.partial(plan, tokens=_tokens(args, run), prices=args.prices)
+    found = smallest(run, model_config(run), find_slices(args.chips), planner)
+    return found, search_lines(found)
+
+
+def _decode(args: argparse.Namespace, run: Run) -> tuple[DecodePlan, list[str]]:
+    from melama_jax.planning.decode import parse_shape, plan_decode
+    from melama_jax.planning.show import decode_lines
+    from melama_jax.planning.slices import find_slice
+
+    made = plan_decode(run, find_slice(args.topology), *parse_shape(args.decode))
+    return made, decode_lines(made)

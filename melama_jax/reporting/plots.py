@@ -266,6 +266,66 @@ def shares(rows: Mapping[str, Mapping[str, float]], decimals: int = 1) -> str:
     return _svg(draw, 0.6 + 0.42 * len(rows))
 
 
+def stacked(
+    rows: Mapping[str, Mapping[str, float]],
+    x_label: str,
+    limits: Mapping[str, float] | None = None,
+    form: str = "{:,.1f}",
+) -> str:
+    """Horizontal bars of parts laid end to end, in one unit, each total written out (memory or time by what takes it).
+
+    Args:
+        rows: name, of one line or two -> part -> amount of 0 or more; a part has the same colour in every row.
+        x_label: the unit.
+        limits: name -> where its row's room ends: drawn as a frame for the bar to fill.
+        form: how amounts are written.
+
+    Raises:
+        ValueError: no row, or an amount that is negative or not finite.
+    """
+    amounts = [amount for row in rows.values() for amount in row.values()]
+    if not amounts or not all(0 <= amount < math.inf for amount in amounts):
+        raise ValueError(f"parts of {amounts}: expected finite amounts of 0 or more")
+    limits = limits or {}
+    widest = max(sum(row.values()) for row in rows.values())
+    end = 1.1 * max(widest, *limits.values(), 0.0) or 1.0
+    # A part nobody could see would only lengthen the legend.
+    parts = list(dict.fromkeys(p for row in rows.values() for p, a in row.items() if a >= 0.002 * end))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        ink, soft, paper = (COLOURS[name][0] for name in ("ink", "soft", "paper"))
+        for place, (name, row) in enumerate(rows.items()):
+            left = 0.0
+            for part in (part for part in parts if part in row):
+                colour = _colour(parts.index(part))
+                axes.barh(
+                    place, row[part], left=left, height=0.56, color=colour, edgecolor=paper, linewidth=0.8
+                )
+                text = form.format(row[part])
+                if row[part] > (0.009 * len(text) + 0.008) * end:
+                    axes.text(
+                        left + row[part] / 2, place, text, ha="center", va="center", color=paper, fontsize=8.5
+                    )
+                left += row[part]
+            total = form.format(sum(row.values()))
+            if name in limits:
+                axes.barh(place, limits[name], height=0.74, fill=False, edgecolor=soft, linewidth=1)
+                total += f" of {form.format(limits[name])}"
+            over = max(sum(row.values()), limits.get(name, 0.0))
+            axes.text(over + 0.01 * end, place, total, va="center", fontweight="bold", fontsize=9, color=ink)
+        axes.set_yticks(range(len(rows)), list(rows), color=ink)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(0, end * 1.08)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_formatter(FuncFormatter(_short))
+        axes.set_xlabel(x_label)
+        _legend(figure, parts)
+
+    return _svg(draw, 1.05 + 0.52 * len(rows))
+
+
 def _finite(series: Series) -> Series:
     kept = [(x, y) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(x) and math.isfinite(y)]
     return Series(series.name, [x for x, _ in kept], [y for _, y in kept])

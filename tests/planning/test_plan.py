@@ -144,6 +144,27 @@ def test_the_command_prints_and_writes_the_same_plan(capsys, tmp_path):
     assert f"{written['flops_per_step']:.4g} FLOPs" in capsys.readouterr().out
 
 
+def test_adapters_are_planned_from_gin_files_alone(tmp_path):
+    """No INIT_FROM: weights held frozen in bfloat16, moments of the adapters only."""
+    flags = [
+        *("--gin_file=models/tiny.gin", "--gin_file=runs/tune_lora.gin", "--gin_file=slices/v5e-8.gin"),
+        *("--gin.SEQ_LEN=128", "--gin.LoraConfig.rank=2", "--topology", "v5e-8"),
+        *("--json", str(tmp_path / "plan.json")),
+    ]
+    assert main(["plan", *flags]) == 0
+    written = json.loads((tmp_path / "plan.json").read_text())
+    files = ("models/tiny.gin", "runs/tune_lora.gin", "slices/v5e-8.gin")
+    unset = {"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1, "INIT_FROM": None}
+    read, _ = load_run(GinArguments(files, ("LoraConfig.rank=2",)), unset=unset)
+    model = model_config(read)
+    whole = count(param_shapes(model))
+    adapters = count(param_shapes(model, read.lora)) - whole
+    norms = 7 * 96
+    assert written["fits"]
+    assert 0 < written["memory"]["optimizer"] <= 8 * adapters + 64 < 8 * whole // 8
+    assert written["memory"]["weights"] <= 2 * (whole // 8 + norms) + 4 * adapters < 4 * whole // 8
+
+
 @pytest.mark.parametrize(
     ("flags", "word"),
     [

@@ -89,3 +89,22 @@ def test_bars_that_are_not_finite_are_refused():
         plots.bars([Bar("a", math.inf)], "x")
     with pytest.raises(ValueError, match="finite"):
         plots.bars([], "x")
+
+
+def test_stacked_parts_lie_end_to_end_in_proportion():
+    svg = plots.stacked({"v5p": {"weights": 10.0, "activations": 30.0}}, "GiB", {"v5p": 80.0})
+    ends = []
+    for colour in ("series1", "series2"):
+        path = re.search(rf'<path d="([^"]*)"[^>]*?style="fill: var\(--{colour}\)', svg)
+        assert path is not None
+        xs = [float(x) for x in re.findall(r"[ML] ([\d.]+) ", path[1])]
+        ends.append((min(xs), max(xs)))
+    (start, middle), (again, end) = ends
+    assert again == pytest.approx(middle) and (end - middle) / (middle - start) == pytest.approx(3, rel=1e-3)
+    assert {"v5p", "GiB", "weights", "activations", "10.0", "30.0", "40.0 of 80.0"} <= set(texts(svg))
+
+
+def test_what_cannot_be_stacked_is_refused():
+    for rows in ({}, {"a": {}}, {"a": {"x": -1.0}}, {"a": {"x": math.nan}}):
+        with pytest.raises(ValueError, match="finite"):
+            plots.stacked(rows, "GiB")

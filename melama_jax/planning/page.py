@@ -1,0 +1,81 @@
+"""Plans as a page: each one's memory against what its chip has, and its step's time, by what takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from melama_jax.planning.report import Plan
+from melama_jax.planning.show import human, mesh_words, tried_table
+from melama_jax.planning.smallest import Search
+from melama_jax.reporting.page import Block, Figure, Number, Numbers, Page, Section, Table, Text
+from melama_jax.reporting.plots import stacked
+
+GIB = 2**30
+REFUSED = "refused by the compiler"
+
+
+def page(made: Plan | Search) -> Page:
+    """One plan, or all that --smallest compiled with the chosen one first."""
+    return _search_page(made) if isinstance(made, Search) else _page(made, {made.topology: made}, [])
+
+
+def _search_page(search: Search) -> Page:
+    if not search.tried:
+        return Page("No slice", search.why_not, [])
+    trials = sorted(search.tried, key=lambda trial: trial is not search.chosen)
+    plans = {
+        f"{place}. {trial.candidate.where.name}\n{trial.candidate.short}": trial.plan
+        for place, trial in enumerate(trials, 1)
+    }
+    head, *rows = tried_table(search)
+    table = Table(head, rows, "What was compiled, in that order.", numbers_from=2)
+    return _page(trials[0].plan, plans, [Section("Tried", [table])], search.why_not)
+
+
+def _page(first: Plan, plans: Mapping[str, Plan], more: list[Section], why_not: str = "") -> Page:
+    mesh = mesh_words(first)
+    lead = why_not or f"A training step compiled for {first.chips} chips ({mesh}), none of them here."
+    sections = [Section("Memory of one chip", _memory(first, plans)), *_time(plans), *more]
+    return Page(f"Plan: {first.topology}", lead, sections, f"program {first.program}")
+
+
+def _memory(first: Plan, plans: Mapping[str, Plan]) -> list[Block]:
+    rows = {}
+    for name, plan in plans.items():
+        if plan.memory is not None:
+            parts = plan.memory.__dataclass_fields__
+            rows[name] = {part: getattr(plan.memory, part) / GIB for part in parts}
+        elif plan.peak_bytes_per_chip:
+            rows[name] = {REFUSED: plan.peak_bytes_per_chip / GIB}
+    numbers = [Number("yes" if first.fits else "no", "fits", f"of {human(first.hbm_bytes_per_chip)} a chip")]
+    made, spent = first.prediction, first.budget
+    if made is not None and spent is not None:
+        rate = f"{made.tokens_per_second_per_chip:,.0f}"
+        numbers += [
+            Number(rate, "tokens/s/chip", f"{made.seconds:.3g} s a step, predicted"),
+            Number(f"{made.mfu:.1%}", "MFU", f"{made.causal_mfu:.1%} counting attention causally"),
+            Number(f"{spent.days:,.1f}", "days", f"{spent.tokens / 1e9:,.1f} billion tokens, without stops"),
+        ]
+    if not rows:
+        return [Numbers(numbers), Text("The compiler gave no figure.", quiet=True)]
+    limits = {name: plans[name].hbm_bytes_per_chip / GIB for name in rows}
+    form = (
+        "{:,.1f}"
+        if max(limits.values()) > 1 and any(sum(r.values()) > 0.5 for r in rows.values())
+        else "{:,.3f}"
+    )
+    caption = "By the compiler's account; the frame is what a program may use of the chip."
+    return [Numbers(numbers), Figure(stacked(rows, "GiB", limits, form), caption)]
+
+
+def _time(plans: Mapping[str, Plan]) -> list[Section]:
+    rows = {name: plan.prediction.parts for name, plan in plans.items() if plan.prediction is not None}
+    if not rows:
+        return []
+    longest = max(sum(parts.values()) for parts in rows.values())
+    scale, unit = (1, "seconds") if longest >= 1 else (1e3, "milliseconds")
+    scaled = {name: {part: scale * s for part, s in parts.items()} for name, parts in rows.items()}
+    caption = (
+        "Predicted by playing the compiled schedule through; of collectives and copies what no compute hides."
+    )
+    return [Section("Time of a step", [Figure(stacked(scaled, unit, form="{:,.2f}"), caption)])]

@@ -1,0 +1,165 @@
+"""The smallest slice that holds a run, and how to run on it: arithmetic ranks, the compiler decides."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from melama_jax.errors import InputError
+from melama_jax.models.config import LlamaConfig
+from melama_jax.planning.candidates import Candidate, Estimate, candidates, estimate
+from melama_jax.planning.report import Plan
+from melama_jax.planning.slices import CHIPS, SLICES, Slice
+from melama_jax.training.config import Run
+
+MOST_COMPILED = 6
+WORTH_COMPILING = 0.97  # of a fitting candidate's predicted time: what only matches it is not compiled
+Planner = Callable[[Run, Slice], Plan]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate that was compiled."""
+
+    candidate: Candidate
+    estimate: Estimate
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Search:
+    """What came of looking.
+
+    Args:
+        tried: in the order they were compiled, at most MOST_COMPILED.
+        chosen: the fastest that fits, on the smallest slice where one does; None: none fits.
+        why_not: where none fits, one line that says how far off the leanest candidate is.
+    """
+
+    tried: tuple[Trial, ...]
+    chosen: Trial | None
+    why_not: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is a slice for it."""
+        return self.chosen is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The chosen plan's plain values as `melama plan` writes them, its gin bindings, and everything tried."""
+        chosen = self.chosen
+        return (chosen.plan.to_dict() if chosen else {"fits": False, "message": self.why_not}) | {
+            "bindings": chosen.candidate.bindings() if chosen else None,
+            "tried": [_trial_dict(trial) for trial in self.tried],
+        }
+
+
+def find_slices(chips: str | None) -> list[Slice]:
+    """The slices of these generations (`v5p,v6e`; None: all), from the one with least memory in all to the most.
+
+    Raises:
+        InputError: no such generation.
+    """
+    names = [name.strip() for name in chips.split(",")] if chips is not None else list(CHIPS)
+    for name in names:
+        if name not in CHIPS:
+            raise InputError("--chips", repr(name), f"names among {', '.join(CHIPS)}, with commas between")
+    found = (where for where in SLICES.values() if where.chip.name in names)
+    return sorted(found, key=lambda where: (where.chips * where.chip.hbm_bytes, where.chips))
+
+
+def smallest(run: Run, config: LlamaConfig, slices: Sequence[Slice], planner: Planner) -> Search:
+    """Goes up the slices until the compiler finds room on one.
+
+    Of each slice the candidate that is fastest by arithmetic, among those arithmetic finds room for, is compiled.
+    What the compiler says of its memory then corrects the arithmetic on that slice's others. A refusal leads to the
+    next of them, or to the next slice; a fit ends the search, unless it shows room for one that should be faster.
+
+    Args:
+        run: what the launch would be told; its mesh, micro-batches, remat and offload are chosen here.
+        config: its model.
+        slices: from small to large.
+        planner: compiles a run for a slice; planning.report.plan.
+
+    Raises:
+        InputError: the batch divides over no slice's chips.
+    """
+    tried: list[Trial] = []
+    leanest: tuple[float, Candidate, Estimate] | None = None
+    for where in slices:
+        ranked = sorted(
+            ((estimate(run, config, candidate), candidate) for candidate in candidates(run, config, where)),
+            key=lambda pair: (pair[0].seconds, pair[0].bytes),
+        )
+        for guess, candidate in ranked:
+            over = guess.bytes / where.chip.hbm_bytes
+            leanest = min(
+                leanest or (over, candidate, guess), (over, candidate, guess), key=lambda one: one[0]
+            )
+        here: list[Trial] = []
+        while len(tried) < MOST_COMPILED and (pair := _next(ranked, here, len(tried) == MOST_COMPILED - 1)):
+            here.append(Trial(pair[1], pair[0], planner(pair[1].of(run), where)))
+            tried.append(here[-1])
+        fitting = [trial for trial in here if trial.plan.fits]
+        if fitting:
+            return Search(tuple(tried), min(fitting, key=_step_seconds))
+        if len(tried) == MOST_COMPILED:
+            break
+    if leanest is None:
+        expected = "a batch that divides over a slice's chips"
+        raise InputError("BATCH_SIZE", str(run.batch_size), expected)
+    return Search(tuple(tried), None, _too_big(tried, *leanest[1:]))
+
+
+def _next(
+    ranked: Sequence[tuple[Estimate, Candidate]], here: Sequence[Trial], last: bool
+) -> tuple[Estimate, Candidate] | None:
+    """What to compile next on a slice: the fastest, or as the last of all the leanest, that may fit and is worth it."""
+    correction = _correction(here[-1]) if here else 1.0
+    refused = [trial.estimate.bytes for trial in here if not trial.plan.fits]
+    fitting = [trial.estimate.seconds for trial in here if trial.plan.fits]
+    tried = [trial.candidate for trial in here]
+    open_ = [
+        (guess, candidate)
+        for guess, candidate in ranked
+        if candidate not in tried
+        and guess.bytes * correction <= candidate.where.chip.hbm_bytes
+        and guess.bytes < min(refused, default=guess.bytes + 1)
+        and guess.seconds < WORTH_COMPILING * min(fitting, default=float("inf"))
+    ]
+    if last and not fitting:
+        return min(open_, key=lambda pair: pair[0].bytes, default=None)
+    return open_[0] if open_ else None
+
+
+def _correction(trial: Trial) -> float:
+    """The compiler's bytes over the arithmetic's; a refusal without a figure lacked a little at least."""
+    needed = trial.plan.peak_bytes_per_chip or 1.05 * trial.plan.hbm_bytes_per_chip
+    return needed / trial.estimate.bytes
+
+
+def _step_seconds(trial: Trial) -> float:
+    return trial.plan.prediction.seconds if trial.plan.prediction else float("inf")
+
+
+def _too_big(tried: Sequence[Trial], candidate: Candidate, guess: Estimate) -> str:
+    room = (
+        f"{guess.bytes / 2**30:.1f} GiB a chip by arithmetic, of {candidate.where.chip.hbm_bytes / 2**30:.2f}"
+    )
+    word = f"none of the {len(tried)} compiled" if tried else "nothing"
+    return f"{word} fits: the leanest candidate, on {candidate.where.name}, takes {room}"
+
+
+def _trial_dict(trial: Trial) -> dict[str, Any]:
+    made = trial.plan.prediction
+    return {
+        "slice": trial.candidate.where.name,
+        "bindings": trial.candidate.bindings(),
+        "arithmetic": dataclasses.asdict(trial.estimate) | {"bytes": trial.estimate.bytes},
+        "fits": trial.plan.fits,
+        "peak_bytes_per_chip": trial.plan.peak_bytes_per_chip,
+        "predicted_step_seconds": made and made.seconds,
+        "tokens_per_second_per_chip": made and made.tokens_per_second_per_chip,
+    }
