@@ -19,7 +19,7 @@ from melama_jax.models.remat import NAMES, POLICIES
 from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.planning.flops import step_flops
 from melama_jax.planning.slices import HOST_BYTES_PER_SECOND, Slice
-from melama_jax.planning.timeline import LINK_SHARE
+
 from melama_jax.training.config import Run
 
 PRODUCTS_SHARE = (
@@ -229,7 +229,7 @@ def _seconds(run: Run, config: LlamaConfig, candidate: Candidate, sizes: _Sizes)
     """Products at an assumed share of peak, hiding gathered weights and host copies where they are shorter; then what
     nothing hides: tensor parallelism's sums, and the update's pass over the state."""
     chip, mesh, pieces = candidate.where.chip, candidate.mesh, candidate.micro_batches
-    compute, links = jnp.dtype(run.dtype).itemsize, chip.ici_bytes_per_second * LINK_SHARE
+    compute, links = jnp.dtype(run.dtype).itemsize, chip.ici_bytes_per_second * chip.link_share
     step_tokens = sizes.tokens * pieces
     flops = _flops(config, run.lora, run.batch_size, run.seq_len, True) / candidate.where.chips
     again = recomputed_flops(config, candidate.kept, run.seq_len) * config.num_layers / mesh.tensor

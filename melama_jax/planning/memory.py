@@ -47,8 +47,10 @@ def read_memory(step: TracedStep, compiled: jax.stages.Compiled, program: Progra
     weights = shard_bytes((step.state.trained, step.state.frozen))
     optimizer = shard_bytes(step.state.opt_state)
     held = weights + optimizer
-    # A program small enough keeps its temporaries in VMEM: then the peak is not the arguments'.
-    peak = max(stats.peak_memory_in_bytes, held)
+    peak = stats.peak_memory_in_bytes
+    if stats.host_temp_size_in_bytes:  # this peak is of device and host together
+        peak = min(peak, stats.temp_size_in_bytes)
+    peak = max(peak, held)  # a program small enough keeps all but its arguments in VMEM
     activations = min(kept_activations(step, program), peak - held)
     memory = Memory(
         weights, optimizer, activations, peak - held - activations, stats.generated_code_size_in_bytes

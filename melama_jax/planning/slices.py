@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from melama_jax.errors import InputError
 
 GIB = 2**30
-HOST_BYTES_PER_SECOND = 16e9  # a chip's share of PCIe, each way: assumed, no page gives it
+HOST_BYTES_PER_SECOND = 40e9  # a chip's share of PCIe, each way: no page gives it; chosen by the rows that offload most
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Chip:
         peak_flops: bfloat16 FLOP/s.
         hbm_bytes_per_second: memory bandwidth.
         ici_bytes_per_second: what one chip can receive over all its interconnect links together.
+        link_share: of that rate, what a collective reaches: the one constant fitted to published runs, where the
+            others' 0.9 did not hold (benchmarks/calibration.py; fitted to llama2_70b_v6e_256 alone).
         dcn_bytes_per_second: a chip's share of its host's network to other slices.
         mxu_macs: bfloat16 multiply-adds a cycle of all its matrix units; with peak_flops it gives the clock.
         config: the compiler's name for the chip as Cloud TPU runs it, both cores as one device.
@@ -38,6 +40,7 @@ class Chip:
     peak_flops: float
     hbm_bytes_per_second: float
     ici_bytes_per_second: float
+    link_share: float
     dcn_bytes_per_second: float
     mxu_macs: int
     config: str
@@ -67,10 +70,10 @@ _TORUS_2D = {1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8)
 _GBIT = 1e9 / 8
 # fmt: off
 _CHIPS = (
-    Chip("v4", 2, int(30.75 * GIB), 275e12, 1228e9, 2400*_GBIT, 25*_GBIT, 2 * 4 * 128**2, "megacore", _TORUS_3D),
-    Chip("v5e", 1, int(15.75 * GIB), 197e12, 819e9, 1600*_GBIT, 25*_GBIT, 4 * 128**2, "default", _TORUS_2D),
-    Chip("v5p", 2, int(95.74 * GIB), 459e12, 2765e9, 4800*_GBIT, 50*_GBIT, 2 * 4 * 128**2, "megacore", _TORUS_3D),
-    Chip("v6e", 1, int(31.25 * GIB), 918e12, 1640e9, 3200*_GBIT, 100*_GBIT, 2 * 2 * 256**2, "default", _TORUS_2D),
+    Chip("v4", 2, int(30.75 * GIB), 275e12, 1228e9, 2400*_GBIT, 0.9, 25*_GBIT, 2 * 4 * 128**2, "megacore", _TORUS_3D),
+    Chip("v5e", 1, int(15.75 * GIB), 197e12, 819e9, 1600*_GBIT, 0.9, 25*_GBIT, 4 * 128**2, "default", _TORUS_2D),
+    Chip("v5p", 2, int(95.74 * GIB), 459e12, 2765e9, 4800*_GBIT, 0.9, 50*_GBIT, 2 * 4 * 128**2, "megacore", _TORUS_3D),
+    Chip("v6e", 1, int(31.25 * GIB), 918e12, 1640e9, 3200*_GBIT, 0.3, 100*_GBIT, 2 * 2 * 256**2, "default", _TORUS_2D),
 )
 # fmt: on
 CHIPS = {chip.name: chip for chip in _CHIPS}

@@ -7,11 +7,11 @@ import pytest
 from melama_jax.planning.dots import convolution_flops
 from melama_jax.planning.hlo import Instruction, parse
 from melama_jax.planning.slices import CHIPS
-from melama_jax.planning.timeline import DOT_CAP, LINK_SHARE, simulate
+from melama_jax.planning.timeline import DOT_CAP, simulate
 
 V5E = CHIPS["v5e"]
 GATHERED = 15 * 1024 * 1024 * 2  # bytes a chip receives when 16 chips gather bf16[16384,1024]
-SECONDS = GATHERED / (V5E.ici_bytes_per_second * LINK_SHARE)
+SECONDS = GATHERED / (V5E.ici_bytes_per_second * V5E.link_share)
 
 PROGRAM = """HloModule step, is_scheduled=true
 
