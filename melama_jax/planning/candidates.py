@@ -19,7 +19,6 @@ from melama_jax.models.remat import NAMES, POLICIES
 from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.planning.flops import step_flops
 from melama_jax.planning.slices import HOST_BYTES_PER_SECOND, Slice
-
 from melama_jax.training.config import Run
 
 PRODUCTS_SHARE = (

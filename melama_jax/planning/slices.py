@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from melama_jax.errors import InputError
 
 GIB = 2**30
-HOST_BYTES_PER_SECOND = 40e9  # a chip's share of PCIe, each way: no page gives it; chosen by the rows that offload most
+HOST_BYTES_PER_SECOND = (
+    40e9  # a chip's share of PCIe, each way: no page gives it; chosen by the rows that offload most
+)
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,11 @@ def test_a_bucket_is_mounted_once(tmp_path, mounted):
 
 def test_a_signal_reaches_the_run_and_ends_it(tmp_path):
     """As when a machine is withdrawn: the run saves, is not started again, and has not failed."""
-    fake(tmp_path, "train", "trap 'kill $!; sleep 0.2; echo >> saved; exit 1' TERM\necho >> started\nsleep 60 & wait")
+    fake(
+        tmp_path,
+        "train",
+        "trap 'kill $!; sleep 0.2; echo >> saved; exit 1' TERM\necho >> started\nsleep 60 & wait",
+    )
     command = ["bash", str(SCRIPTS / "until_done.sh"), "status", "3", str(tmp_path / "train")]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         while not (tmp_path / "started").exists():

@@ -93,7 +93,9 @@ def our_params_of_gradients(hf, config):
     return our_params(twin, config)
 
 
-@pytest.mark.parametrize("remat", ["full", "products", "all_but_mlp_input", ("k_proj", "o_proj", "layer_input")])
+@pytest.mark.parametrize(
+    "remat", ["full", "products", "all_but_mlp_input", ("k_proj", "o_proj", "layer_input")]
+)
 def test_remat_changes_no_gradient(remat):
     config = CONFIGS["llama2_70b"]
     params = our_params(random_model(config), config)
