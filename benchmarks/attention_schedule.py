@@ -53,7 +53,7 @@ ALL_CASES = [
 def run_case(chip: str, case: Case) -> Iterator[dict[str, Any]]:
     """Forward, then forward and backward: prints how each figure comes about and yields its row."""
     tiles = best_tiles(TILES, chip, case)
-    cut = blocks_for(chip, case.segments)
+    cut = blocks_for(chip, bool(case.segments))
     options = {"blocks": asdict(cut.forward), "backward_blocks": asdict(cut.backward)}
     for backward in (False, True):
         kernels = {

@@ -158,7 +158,7 @@ def decode_setup(
     setup = set_up(plain, config, devices)
     of_rows, of_heads = cache_axes(setup.mesh, rows, config.num_kv_heads)
 
-    def placed(shape: jax.ShapeDtypeStruct, *axes: Any) -> jax.ShapeDtypeStruct:
+    def placed(shape: Any, *axes: Any) -> Any:
         return jax.ShapeDtypeStruct(
             shape.shape, shape.dtype, sharding=NamedSharding(setup.mesh, PartitionSpec(*axes))
         )
