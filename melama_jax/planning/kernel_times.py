@@ -45,17 +45,16 @@ def attention_times(
         cycles = _cycles(chip, case, splash)
     except (CompileError, ScheduleError):
         return lambda _: None
-    size = seq_len * config.head_dim
 
     def seconds(call: Instruction) -> float | None:
+        """Queries lie as [rows, heads, length, head_dim]; where they come in parts, the case came in the same."""
         stem = _STEMS.search(call.name)
         shapes = [tuple(map(int, dims.split(","))) for dims in _OPERAND.findall(_operands(call))]
-        heads = max((math.prod(dims) // size for dims in shapes if dims[-2:] == case_shape), default=0)
+        heads = max((math.prod(dims[:-2]) for dims in shapes if dims[-1] == config.head_dim), default=0)
         if stem is None or stem[0] not in cycles or not heads:
             return None
         return cycles[stem[0]] * heads / chip.name_counts / chip.hertz
 
-    case_shape = (seq_len, config.head_dim)
     return seconds
 
 
