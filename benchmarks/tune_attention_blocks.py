@@ -70,7 +70,9 @@ def tune(chip: str, case: Case) -> None:
     found = read_json(MEASURED)["chips"] if MEASURED.exists() else {}
     kept = [row for row in found.get(chip, []) if not of(row, case)]
     rows = []
-    for blocks in dict.fromkeys(Blocks(*sizes).fit(case.seq_len) for sizes in CANDIDATES[bool(case.segments)]):
+    for blocks in dict.fromkeys(
+        Blocks(*sizes).fit(case.seq_len) for sizes in CANDIDATES[bool(case.segments)]
+    ):
         rows.append(measure_blocks(chip, case, blocks))
         print(f"{chip} {rows[-1]}", flush=True)
         made = {"command": "python benchmarks/tune_attention_blocks.py --chip CHIP"}
