@@ -17,6 +17,7 @@ trap 'stopped=yes; [[ -z $child ]] || kill -TERM "$child"' TERM
 for ((time = 0; time <= times; time++)); do
   "$@" &
   child=$!
+  if [[ -n $stopped ]]; then kill -TERM "$child"; fi # the signal came before the child had a number
   wait "$child"
   code=$?
   while kill -0 "$child" 2>/dev/null; do # a signal ended the waiting, not the command
