@@ -28,6 +28,7 @@ DCN_SHARE = 0.9  # of the rate between slices that a collective reaches
 # The compiler takes plain copies, broadcasts and sums at 5 to 12 times what memory allows, fusions of the same work at
 # 1.5 to 2.5: no plain instruction is taken to be slower than a fusion.
 SLOWEST = 2.5
+ABSURD = 2**50  # cycles: how the compiler writes that it has no estimate, for some fusions
 HOST = "S(5)"  # how a type says that it lies in host memory
 FREE = {
     "parameter",
@@ -256,7 +257,7 @@ class _Player:
     def _estimated(self, instruction: Instruction, types: dict[str, str]) -> float:
         found = re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes)
         by_bytes = self._by_bytes(instruction, types)
-        if found is None:
+        if found is None or int(found[1]) > ABSURD:
             return by_bytes
         seconds = int(found[1]) / self.chip.hertz
         return seconds if instruction.opcode == "fusion" else min(seconds, SLOWEST * by_bytes)

@@ -93,6 +93,10 @@ def test_no_product_runs_faster_than_the_cap():
     assert played.parts["products"] == pytest.approx(AT_PEAK / DOT_CAP)
 
 
+def test_an_estimate_that_is_none_is_not_believed():
+    assert play([MULTIPLY, ADD], product=2**62).seconds < 2 * AT_PEAK
+
+
 def test_a_collective_hides_behind_what_runs_meanwhile():
     behind = play([START, MULTIPLY, ADD, DONE])
     assert behind.waited["all-gather"] == pytest.approx(0)
