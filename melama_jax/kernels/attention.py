@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ def attention(
     chip: str = DEFAULT_CHIP,
     splash_tiles: SplashTiles | None = None,
 ) -> jax.Array:
-    """Causal self-attention within segments: a Pallas kernel on TPU where the shape allows, XLA elsewhere.
+    """Causal self-attention within segments: Pallas on TPU and cuDNN on GPU where the shape allows, XLA elsewhere.
 
     Args:
         query: [batch, length, heads, head_dim].
@@ -40,7 +41,7 @@ def attention(
         segment_ids: int32 [batch, length]; tokens see only their own segment. None: one segment a row.
         window: tokens see only keys fewer than so many places before them; None: all.
         soft_cap: scores s become soft_cap * tanh(s / soft_cap); None: as they are.
-        kernel: one of KERNELS: what a TPU computes it with.
+        kernel: one of KERNELS: what a TPU computes it with; `xla` is that on a GPU, too.
         chip: the TPU generation, as block_table.chip_of names it: it decides the flash kernels' blocks.
         splash_tiles: splash's, where that is asked for; None: its defaults.
 
@@ -74,7 +75,19 @@ def attention(
             backward_blocks=cut.backward,
         )
     # Which platform is known only at lowering (a laptop compiles for a TPU): so each gets its branch.
-    return jax.lax.platform_dependent(query, key, value, segment_ids, tpu=on_tpu, default=plain)
+    branches = {"tpu": on_tpu, **_on_gpu(query, window, soft_cap)}
+    return jax.lax.platform_dependent(query, key, value, segment_ids, default=plain, **branches)
+
+
+def _on_gpu(query: jax.Array, window: int | None, soft_cap: float | None) -> dict[str, Callable[..., Any]]:
+    """The branch for a GPU: cuDNN's, which JAX traces only where a GPU is; none where plain attention must do."""
+    if jax.default_backend() != "gpu":
+        return {}
+    from melama_jax.kernels.cudnn import cudnn_attention, refusal
+
+    why = refusal(query, soft_cap)
+    _say_once(f"attention, query {query.shape} {query.dtype}: {f'plain on GPU, for {why}' if why else 'cuDNN on GPU'}")
+    return {} if why else {"cuda": functools.partial(cudnn_attention, window=window)}
 
 
 def _choose(query: jax.Array, kernel: str, bent: bool) -> tuple[str, str]:

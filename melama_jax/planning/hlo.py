@@ -18,6 +18,9 @@ _CALLED = re.compile(
 )
 _ARRAY = re.compile(r"\b(pred|bf16|[fsuc]\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
 
+HOST = "S(5)"  # how a type says that it lies in host memory
+_PLACED = re.compile(_ARRAY.pattern + r"(?:\{[^}]*\})?")
+
 
 @dataclass(frozen=True)
 class Instruction:
@@ -91,6 +94,11 @@ def _balanced(text: str) -> tuple[str, str]:
 def array_bytes(kind: str) -> int:
     """Bytes of a type's arrays, all parts of a tuple together, without the padding of TPU tiles."""
     return sum(_bits(dtype) * _size(dims) for dtype, dims in _ARRAY.findall(kind)) // 8
+
+
+def arrays(kind: str) -> list[str]:
+    """The types of a tuple's arrays, each with its layout; of an array's own type, that alone."""
+    return [match[0] for match in _PLACED.finditer(kind)]
 
 
 def dimensions(kind: str) -> tuple[int, ...]:

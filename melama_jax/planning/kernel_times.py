@@ -18,14 +18,13 @@ from melama_jax.kernels.block_table import blocks_for
 from melama_jax.kernels.splash_tiles import SplashTiles
 from melama_jax.models.config import LlamaConfig
 from melama_jax.planning.attention_costs import Case, measure_case
-from melama_jax.planning.hlo import Instruction
+from melama_jax.planning.hlo import Instruction, arrays, dimensions
 from melama_jax.planning.scalar_program import ScheduleError
 from melama_jax.planning.schedule_dump import CompileError
 from melama_jax.planning.slices import Chip
 from melama_jax.planning.timeline import KernelSeconds
 
 _STEMS = re.compile(r"flash_forward|flash_backward|splash_mha_fwd|splash_mha_dq|splash_mha_dkv")
-_OPERAND = re.compile(r"(?:bf16|f32)\[([\d,]+)\]")
 
 
 def attention_times(
@@ -49,7 +48,8 @@ def attention_times(
     def seconds(call: Instruction) -> float | None:
         """Queries lie as [rows, heads, length, head_dim]; where they come in parts, the case came in the same."""
         stem = _STEMS.search(call.name)
-        shapes = [tuple(map(int, dims.split(","))) for dims in _OPERAND.findall(_operands(call))]
+        floats = [part for part in arrays(_operands(call)) if part.startswith(("bf16", "f32"))]
+        shapes = [shape for part in floats if (shape := dimensions(part))]
         heads = max((math.prod(dims[:-2]) for dims in shapes if dims[-1] == config.head_dim), default=0)
         if stem is None or stem[0] not in cycles or not heads:
             return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,7 @@ import jax
 import numpy as np
 
 from melama_jax.planning.compile import TracedStep
-from melama_jax.planning.hlo import Program, array_bytes
-
-_ARRAY = re.compile(r"(\w+)\[([\d,]+)\](\{[^}]*\})?")
+from melama_jax.planning.hlo import HOST, Program, array_bytes, arrays, dimensions
 
 
 @dataclass(frozen=True)
@@ -77,11 +74,9 @@ def kept_activations(step: TracedStep, program: Program) -> int:
     for body in program.computations.values():
         for loop in (i for i in body if i.opcode == "while"):
             stacks = (
-                array_bytes(match[0])
-                for match in _ARRAY.finditer(loop.type)
-                if (dims := tuple(map(int, match[2].split(","))))[0] == layers
-                and dims not in shards
-                and "S(5)" not in (match[3] or "")
+                array_bytes(part)
+                for part in arrays(loop.type)
+                if HOST not in part and (shape := dimensions(part))[:1] == (layers,) and shape not in shards
             )
             most = max(most, sum(stacks))
     return most

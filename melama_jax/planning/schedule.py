@@ -46,12 +46,12 @@ class Core:
     @property
     def hertz(self) -> float:
         """The clock that the chip's peak rate implies."""
-        return self.chip.peak_flops / (2 * self.macs_per_cycle * self.chip.name_counts)
+        return self.chip.hertz
 
     @property
     def macs_per_cycle(self) -> float:
         """Multiply-adds of bfloat16 a cycle, all units full."""
-        return self.mxus * self.size**2 * self.rows["bf16"] / self.cycles["bf16"]
+        return self.chip.mxu_macs / self.chip.name_counts
 
     @property
     def hbm_bytes_per_cycle(self) -> float:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from melama_jax.planning.collectives import Sent, sent_by
 from melama_jax.planning.dots import dot_flops
-from melama_jax.planning.hlo import Instruction, Program, array_bytes, called, trip_count
+from melama_jax.planning.hlo import HOST, Instruction, Program, array_bytes, arrays, called, trip_count
 from melama_jax.planning.slices import HOST_BYTES_PER_SECOND, Chip
 
 DOT_CAP = 0.90  # no product runs faster than this share of peak, whatever the compiler hopes
@@ -29,7 +29,6 @@ DCN_SHARE = 0.9  # of the rate between slices that a collective reaches
 # 1.5 to 2.5: no plain instruction is taken to be slower than a fusion.
 SLOWEST = 2.5
 ABSURD = 2**50  # cycles: how the compiler writes that it has no estimate, for some fusions
-HOST = "S(5)"  # how a type says that it lies in host memory
 FREE = {
     "parameter",
     "constant",
@@ -220,7 +219,7 @@ class _Player:
         if "update" in start.opcode:
             size, to_host = array_bytes(types[start.operands[1]]), HOST in source
         else:
-            result = _parts_of(start.type)[0 if start.opcode == "copy-start" else len(start.operands)]
+            result = arrays(start.type)[0 if start.opcode == "copy-start" else len(start.operands)]
             size, to_host = array_bytes(result), HOST in result
         engine = "to host" if to_host else "from host" if HOST in source else "memory"
         part = "memory copies" if engine == "memory" else "host copies"
@@ -274,8 +273,3 @@ class _Player:
         self.now += seconds
         self.spent[name] += seconds
         self.part_of[name] = part
-
-
-def _parts_of(kind: str) -> list[str]:
-    """The types of a tuple's parts."""
-    return re.findall(r"[a-z]\w*\[[\d,]*\](?:\{[^}]*\})?", kind)
