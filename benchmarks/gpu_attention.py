@@ -11,7 +11,6 @@ as a launch runs them. Where there is no GPU it says so and measures nothing.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import statistics
 import sys
@@ -181,7 +180,10 @@ def main(arguments: list[str]) -> int:
             found["attention"].append(row)
             print(row, flush=True)
     for packed in (False, True):
-        for attention in ("xla", "auto"):  # XLA last would show its peak as everyone's; each peak is the run's so far
+        for attention in (
+            "xla",
+            "auto",
+        ):  # XLA last would show its peak as everyone's; each peak is the run's so far
             row = measure_step(attention, packed, BATCH)
             found["steps"].append(row)
             print(row, flush=True)

@@ -86,7 +86,9 @@ def _on_gpu(query: jax.Array, window: int | None, soft_cap: float | None) -> dic
     from melama_jax.kernels.cudnn import cudnn_attention, refusal
 
     why = refusal(query, soft_cap)
-    _say_once(f"attention, query {query.shape} {query.dtype}: {f'plain on GPU, for {why}' if why else 'cuDNN on GPU'}")
+    _say_once(
+        f"attention, query {query.shape} {query.dtype}: {f'plain on GPU, for {why}' if why else 'cuDNN on GPU'}"
+    )
     return {} if why else {"cuda": functools.partial(cudnn_attention, window=window)}
 
 
