@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import grain
 
@@ -17,30 +17,51 @@ from melama_jax.records.mixture import Interleave, interleave
 from melama_jax.records.record import Record
 
 
-class _Interleaved(grain.transforms.DatasetSelectionMap):
-    """Our exact interleaving as Grain's selection map."""
-
-    def __init__(self, mix: Interleave):
-        self._mix = mix
-
-    def __len__(self) -> int:
-        return 2**62
-
-    def __getitem__(self, index: int) -> tuple[int, int]:
-        return self._mix.slot(index)
-
-
 class Records(Protocol):
-    """Random access to records; what a Grain dataset of them is."""
+    """Random access to records."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record: ...
 
 
+class _Stored:
+    """Records of shards, in order."""
+
+    def __init__(self, source: Any):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        return Record.from_bytes(self._source[index])
+
+
+class _Mixed:
+    """Records of several pools in turn, each pool shuffled anew each epoch.
+
+    Only the order goes through Grain's datasets: each layer of them costs an element more than reading it does.
+    """
+
+    def __init__(self, pools: Sequence[Records], seeds: Sequence[int], mix: Interleave):
+        self._pools, self._mix = pools, mix
+        self._orders = [
+            grain.MapDataset.range(len(pool)).shuffle(seed=seed).repeat()
+            for pool, seed in zip(pools, seeds, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return 2**62
+
+    def __getitem__(self, index: int) -> Record:
+        pool, drawn = self._mix.slot(index)
+        return self._pools[pool][int(self._orders[pool][drawn])]
+
+
 def read_records(data_dir: Path, shards: Sequence[Shard]) -> Records:
     """The records of `shards` in order; InputError where a file is not the manifest's."""
-    return cast(Records, _open(data_dir, shards))
+    return _open(data_dir, shards)
 
 
 def mixed_records(
@@ -51,12 +72,12 @@ def mixed_records(
     Each domain's records are shuffled anew each epoch; domains interleave by their share of the tokens.
     """
     names, mix = interleave(manifest.pools(), rates)
-    domains = []
+    pools = []
     for name in names:
         sources = [source for source in manifest.sources if source.domain == name]
         shards = itertools.chain.from_iterable(source.train.shards * source.repeat for source in sources)
-        domains.append(_open(data_dir, tuple(shards)).shuffle(seed=_seed(seed, name)).repeat())
-    return cast(Records, grain.MapDataset.select_from_datasets(domains, _Interleaved(mix)))
+        pools.append(_open(data_dir, tuple(shards)))
+    return _Mixed(pools, [_seed(seed, name) for name in names], mix)
 
 
 def _seed(seed: int, domain: str) -> int:
@@ -64,7 +85,7 @@ def _seed(seed: int, domain: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed} {domain}".encode(), digest_size=4).digest(), "big")
 
 
-def _open(data_dir: Path, shards: Sequence[Shard]) -> grain.MapDataset:
+def _open(data_dir: Path, shards: Sequence[Shard]) -> Records:
     for shard in dict.fromkeys(shards):
         path = data_dir / shard.path
         if not path.is_file():
@@ -79,4 +100,4 @@ def _open(data_dir: Path, shards: Sequence[Shard]) -> grain.MapDataset:
         raise InputError(
             data_dir, f"{len(source)} records in {shards[0].path} ...", f"{promised} by the manifest"
         )
-    return grain.MapDataset.source(source).map(Record.from_bytes)
+    return _Stored(source)

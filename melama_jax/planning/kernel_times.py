@@ -28,7 +28,7 @@ _STEMS = re.compile(r"flash_forward|flash_backward|splash_mha_fwd|splash_mha_dq|
 
 
 def attention_times(
-    config: LlamaConfig, seq_len: int, chip: Chip, splash: SplashTiles | None = None
+    config: LlamaConfig, seq_len: int, chip: Chip, splash: SplashTiles | None = None, ways: int = 1
 ) -> KernelSeconds:
     """A Pallas call of a step -> its seconds; None for what no schedule was read for.
 
@@ -37,9 +37,11 @@ def attention_times(
         seq_len: tokens a row.
         chip: what it runs on.
         splash: tiles of splash attention, where the step uses that; None: our flash kernels.
+        ways: devices that a row is split over. Of a ring's parts only the first, a device's own, is causal: each is
+            priced by its square of queries and keys, at what a pair costs where a device's own are taken causally.
     """
     group = config.num_heads // config.num_kv_heads
-    case = Case(seq_len, group, 1, config.head_dim, "one")
+    case = Case(seq_len // ways, group, 1, config.head_dim, "one")
     try:
         cycles = _cycles(chip, case, splash)
     except (CompileError, ScheduleError):
@@ -49,11 +51,15 @@ def attention_times(
         """Queries lie as [rows, heads, length, head_dim]; where they come in parts, the case came in the same."""
         stem = _STEMS.search(call.name)
         floats = [part for part in arrays(_operands(call)) if part.startswith(("bf16", "f32"))]
-        shapes = [shape for part in floats if (shape := dimensions(part))]
-        heads = max((math.prod(dims[:-2]) for dims in shapes if dims[-1] == config.head_dim), default=0)
-        if stem is None or stem[0] not in cycles or not heads:
+        shapes = [shape for part in floats if (shape := dimensions(part)) and shape[-1] == config.head_dim]
+        if stem is None or stem[0] not in cycles or not shapes:
             return None
-        return cycles[stem[0]] * heads / chip.name_counts / chip.hertz
+        heads = max(math.prod(shape[:-2]) for shape in shapes)
+        share = 1.0
+        if ways > 1:
+            lengths = [shape[-2] for shape in shapes]
+            share = max(lengths) * min(lengths) / (case.seq_len**2 / 2)
+        return cycles[stem[0]] * heads * share / chip.name_counts / chip.hertz
 
     return seconds
 

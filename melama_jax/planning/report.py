@@ -166,8 +166,9 @@ def plan(
 def predict(run: Run, step: TracedStep, program: Program, where: Slice, chips: int) -> Prediction:
     """The step's time on that slice."""
     splash = (run.splash_tiles or DEFAULT_TILES) if run.attention == "splash" else None
+    ways = step.setup.mesh.shape["sequence"]
     played = simulate(
-        program, where.chip, chips, attention_times(step.config, run.seq_len, where.chip, splash)
+        program, where.chip, chips, attention_times(step.config, run.seq_len, where.chip, splash, ways)
     )
     return _prediction(run, step, played, where, chips)
 
