@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.fingerprints import Fingerprint
+from melama_jax.checkpoints.conversion_folder import conversion_folder, identity
 from melama_jax.checkpoints.hf_names import HF_TENSORS, ROTARY_TABLE, config_from_hf
-from melama_jax.checkpoints.orbax_weights import LateJsonHandler, LateJsonSave, stream_handler, streamed_tree
+from melama_jax.checkpoints.orbax_stream import finish_step, stream_params
 from melama_jax.checkpoints.safetensors_folder import SafetensorsFolder, TensorFolder
 from melama_jax.checkpoints.step_prints import StepPrints, digest
 from melama_jax.checkpoints.torch_bin import TorchBinFolder
 from melama_jax.checkpoints.weights import Weights, expected_leaves, is_stacked, stored_dtype
 from melama_jax.errors import InputError
-from melama_jax.files import new_dir, read_json
+from melama_jax.files import read_json
 from melama_jax.models import rope
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.params import Path
@@ -61,8 +60,7 @@ class HfWeights:
 
     def read(self, path: Path, layer: int | None) -> np.ndarray:
         """See Weights.read."""
-        tensor = self._folder.read(HF_TENSORS[path].at(layer))
-        return tensor.T if HF_TENSORS[path].transposed else tensor
+        return self._folder.read(HF_TENSORS[path].at(layer), HF_TENSORS[path].transposed)
 
     def _take(self, path: Path, shape: tuple[int, ...], where: object) -> jax.ShapeDtypeStruct:
         hf, stacked = HF_TENSORS[path], is_stacked(path)
@@ -167,30 +165,37 @@ def from_hf(src: str | os.PathLike[str], dst: str | os.PathLike[str]) -> None:
         InputError: `src` is not a whole LLaMA, or `dst` is there and not empty.
     """
     card, weights = open_hf(src)
-    save_converted(dst, card, weights)
+    save_converted(dst, card, weights, [src])
 
 
-def save_converted(dst: str | os.PathLike[str], card: ModelCard, weights: Weights) -> None:
+def save_converted(
+    dst: str | os.PathLike[str],
+    card: ModelCard,
+    weights: Weights,
+    sources: Sequence[str | os.PathLike[str]],
+) -> None:
     """Writes a model directory of one step, 0, with params and card; it appears only when it is whole.
 
-    One layer's matrix is in memory at a time.
+    Two matrices are in memory at most. Killed, the same call goes on with the matrix it was at.
+
+    Args:
+        dst: the new model directory, local or gs://.
+        card: what describes the model.
+        weights: its parameters.
+        sources: the files and folders they come from, which tell whether an unfinished conversion is this one.
 
     Raises:
         InputError: `dst` is there and not empty, or the tokenizer does not fit the model.
     """
     if card.tokenizer:
         require_fit(dst, tokenizer_from_files(card.tokenizer), card.model)
-    handler = ocp.CompositeCheckpointHandler(
-        params=stream_handler(), card=ocp.JsonCheckpointHandler(), fingerprints=LateJsonHandler()
-    )
-    prints: dict[Path, Fingerprint] = {}
-    items = ocp.args.Composite(
-        params=ocp.args.PyTreeSave(streamed_tree(weights, prints)),
-        card=ocp.args.JsonSave(card.to_json()),
-        fingerprints=LateJsonSave(lambda: StepPrints(digest(card.to_json()), prints, {}).to_json()),
-    )
-    with new_dir(dst) as folder, ocp.Checkpointer(handler) as checkpointer:
-        checkpointer.save(folder / "checkpoints" / "0", args=items)
+    described = card.to_json()
+    with conversion_folder(dst, identity(sources, described)) as (folder, journal):
+        step = folder / "checkpoints" / "0"
+        prints = stream_params(step / "params", weights, journal)
+        finish_step(
+            step, {"card": described, "fingerprints": StepPrints(digest(described), prints, {}).to_json()}
+        )
 
 
 def _tensor_folder(folder: FilePath) -> TensorFolder:

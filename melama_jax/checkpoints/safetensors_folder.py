@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from melama_jax.checkpoints.raw_tensors import TensorInfo, read_tensor, read_transposed
 from melama_jax.checkpoints.weights import DTYPES
 from melama_jax.errors import InputError
 from melama_jax.files import read_json, require_file
@@ -22,15 +23,6 @@ from melama_jax.files import read_json, require_file
 _CODES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _NAMES = {name: code for code, name in _CODES.items()}
 _MAX_HEADER = 100_000_000  # the format's own limit
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A tensor's shape and dtype, and the file it lies in."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    file: Path
 
 
 class TensorFolder(Protocol):
@@ -41,8 +33,8 @@ class TensorFolder(Protocol):
         """Every tensor of the folder."""
         ...
 
-    def read(self, name: str) -> np.ndarray:
-        """One tensor, in the dtype it is stored in."""
+    def read(self, name: str, transposed: bool = False) -> np.ndarray:
+        """One tensor in the dtype it is stored in, in C order; turned over where asked for."""
         ...
 
 
@@ -56,21 +48,18 @@ class SafetensorsFolder:
 
     def __init__(self, folder: Path):
         self.tensors: dict[str, TensorInfo] = {}
-        self._starts: dict[str, int] = {}
         for file in shard_files(folder, "model.safetensors"):
-            for name, info, start in _read_header(file):
+            for name, info in _read_header(file):
                 if name in self.tensors:
                     raise InputError(
                         file, f"tensor {name}, also in {self.tensors[name].file.name}", "it only once"
                     )
-                self.tensors[name], self._starts[name] = info, start
+                self.tensors[name] = info
         check_index(folder, "model.safetensors", self.tensors)
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, name: str, transposed: bool = False) -> np.ndarray:
         """See TensorFolder.read."""
-        info = self.tensors[name]
-        flat = np.fromfile(info.file, info.dtype, math.prod(info.shape), offset=self._starts[name])
-        return flat.reshape(info.shape)
+        return read_transposed(self.tensors[name]) if transposed else read_tensor(self.tensors[name])
 
 
 def shard_files(folder: Path, single: str) -> list[Path]:
@@ -109,8 +98,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_header(file: Path) -> Iterator[tuple[str, TensorInfo, int]]:
-    """Yields (name, info, offset of its first byte in the file), everything checked against the file's size."""
+def _read_header(file: Path) -> Iterator[tuple[str, TensorInfo]]:
+    """Yields (name, info), everything checked against the file's size."""
     size = require_file(file).stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -129,7 +118,7 @@ def _read_header(file: Path) -> Iterator[tuple[str, TensorInfo, int]]:
         if first != end or last - first != math.prod(info.shape) * info.dtype.itemsize:
             expected = f"{end} and as many as {info.dtype} {info.shape} has"
             raise InputError(f"{file} {name}", f"bytes {first} to {last}", f"bytes from {expected}")
-        yield name, info, 8 + length + first
+        yield name, replace(info, offset=8 + length + first)
         end = last
     if 8 + length + end != size:
         what = "it is truncated" if 8 + length + end > size else "bytes are left over"

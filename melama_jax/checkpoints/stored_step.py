@@ -37,7 +37,7 @@ from melama_jax.models.lora import is_lora_path
 from melama_jax.models.params import Params, Path, flatten, unflatten
 
 COMMIT_MARKER = "commit_success.txt"  # the last thing Orbax writes
-_CONTENTS = "_CHECKPOINT_METADATA"  # Orbax's list of a step's items
+CONTENTS = "_CHECKPOINT_METADATA"  # Orbax's list of a step's items
 FROZEN = "frozen"  # key of the frozen weights' fingerprints, in their own metadata
 
 
@@ -151,8 +151,8 @@ def open_step(folder: epath.Path, frozen: epath.Path) -> StoredStep:
     """
     if not (folder / COMMIT_MARKER).exists():
         raise Damaged(folder, f"no {COMMIT_MARKER}: it was never finished, or not whole any more")
-    with reading(folder, _CONTENTS):
-        items = sorted(json.loads((folder / _CONTENTS).read_text())["item_handlers"])
+    with reading(folder, CONTENTS):
+        items = sorted(json.loads((folder / CONTENTS).read_text())["item_handlers"])
     for item in items:
         if not (folder / item).is_dir():
             raise Damaged(folder, f"{item}: missing")

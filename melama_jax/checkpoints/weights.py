@@ -1,12 +1,13 @@
 """Weights: a model's parameters read one layer's matrix at a time, wherever they are stored.
 
 Every reader (Hugging Face folders, llama2.c files, Orbax steps) offers this one face, and every writer takes it: so
-conversion holds one matrix in memory, never a model.
+conversion holds two matrices in memory (one that is written, one that is read meanwhile), never a model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import jax
@@ -43,11 +44,41 @@ def is_stacked(path: Path) -> bool:
     return path[0] == "layers"
 
 
+def layers(path: Path, leaf: jax.ShapeDtypeStruct) -> Sequence[int | None]:
+    """What to ask `read` for, to get all of a parameter: every layer, or None alone."""
+    return range(leaf.shape[0]) if is_stacked(path) else (None,)
+
+
 def pieces(weights: Weights, path: Path) -> Iterator[tuple[int | None, np.ndarray]]:
     """The parameter in the order it is stored: (layer, matrix) for each layer, or (None, all of it)."""
-    layers = range(weights.leaves[path].shape[0]) if is_stacked(path) else (None,)
-    for layer in layers:
+    for layer in layers(path, weights.leaves[path]):
         yield layer, weights.read(path, layer)
+
+
+def piece_name(path: Path, layer: int | None) -> str:
+    """What a person reads: `layers/mlp/up_proj/kernel layer 3`."""
+    name = "/".join(path)
+    return name if layer is None else f"{name} layer {layer}"
+
+
+def reading_order(weights: Weights) -> list[tuple[Path, int | None]]:
+    """Every piece of a model, layer by layer, as files mostly hold them."""
+    order = [(path, layer) for path, leaf in weights.leaves.items() for layer in layers(path, leaf)]
+    # sorted() keeps the order within a layer
+    return sorted(order, key=lambda piece: -1 if piece[1] is None else piece[1])
+
+
+def read_ahead(
+    weights: Weights, order: Sequence[tuple[Path, int | None]]
+) -> Iterator[tuple[tuple[Path, int | None], np.ndarray]]:
+    """Yields (path, layer) and its array in the order asked for; the next one is read while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(weights.read, *one) for one in order[:1]]
+        for number, one in enumerate(order, start=1):
+            piece = coming.pop().result()
+            coming += [pool.submit(weights.read, *after) for after in order[number : number + 1]]
+            yield one, piece
+            del piece
 
 
 def stored_dtype(weights: Weights) -> str:
