@@ -15,30 +15,30 @@ had left to do. Needs room for two copies of the model.
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
-import json
 import math
 import os
-import random
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from etils import epath
 from safetensors import safe_open
 
+from melama_jax.checkpoints.conversion_folder import Journal
 from melama_jax.checkpoints.hf_names import HF_TENSORS, config_to_hf
-from melama_jax.checkpoints.safetensors_folder import write_safetensors
+from melama_jax.checkpoints.safetensors_writer import NewTensor, write_shards
 from melama_jax.checkpoints.weights import expected_leaves, is_stacked
 from melama_jax.files import write_json
 from melama_jax.gin_edge import GinArguments, load_run
@@ -79,7 +79,9 @@ def model_config(name: str, layers: int | None) -> LlamaConfig:
     """The LlamaConfig of gin_configs/models/NAME.gin, with another depth where `layers` says so."""
     depth = () if layers is None else (f"LlamaConfig.num_layers={layers}",)
     unset = {"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1, "INIT_FROM": None}
-    run, _ = load_run(GinArguments((f"models/{name}.gin", "runs/pretrain.gin", "slices/cpu.gin"), depth), unset)
+    run, _ = load_run(
+        GinArguments((f"models/{name}.gin", "runs/pretrain.gin", "slices/cpu.gin"), depth), unset
+    )
     assert isinstance(run.model, LlamaConfig)
     return run.model
 
@@ -93,26 +95,19 @@ def make_model(folder: Path, config: LlamaConfig) -> dict[str, str]:
         shape = leaf.shape[1:] if stacked else leaf.shape
         for layer in range(config.num_layers) if stacked else (None,):
             shapes[hf.at(layer)] = shape[::-1] if hf.transposed else shape
-    shards: list[dict[str, tuple[int, ...]]] = [{}]
-    for name in sorted(shapes):
-        held = sum(math.prod(shape) for shape in shards[-1].values())
-        if shards[-1] and 2 * (held + math.prod(shapes[name])) > SHARD_BYTES:
-            shards.append({})
-        shards[-1][name] = shapes[name]
     rng, digests = np.random.default_rng(0), {}
 
-    def tensors(shard: dict[str, tuple[int, ...]]) -> Iterator[np.ndarray]:
-        for name, shape in shard.items():
-            tensor = np.frombuffer(rng.bytes(2 * math.prod(shape)), BFLOAT16).reshape(shape)
-            digests[name] = hashlib.sha256(tensor.view(np.uint8)).hexdigest()
-            yield tensor
+    def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        made = np.frombuffer(rng.bytes(2 * math.prod(shape)), BFLOAT16).reshape(shape)
+        digests[name] = hashlib.sha256(made.view(np.uint8)).hexdigest()
+        return made
 
-    weight_map = {}
-    for number, shard in enumerate(shards, start=1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        write_safetensors(folder / file, {k: (v, BFLOAT16) for k, v in shard.items()}, tensors(shard))
-        weight_map |= dict.fromkeys(shard, file)
-    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
+    tensors = [
+        NewTensor(name, shape, BFLOAT16, functools.partial(tensor, name, shape))
+        for name, shape in shapes.items()
+    ]
+    journal = Journal(epath.Path(folder.with_suffix(".journal")), "", {})
+    write_shards(epath.Path(folder), tensors, SHARD_BYTES, journal)
     write_json(folder / "config.json", config_to_hf(config, "bfloat16"))
     return digests
 
@@ -272,9 +267,13 @@ def main(arguments: list[str]) -> int:
     config = model_config(args.model, args.layers)
     with tempfile.TemporaryDirectory(dir=args.work) as scratch:
         rows, other = measure(config, args.repeats, Path(scratch))
-    print(f"{len(other)} tensors differ: {', '.join(other[:5])}" if other else "every tensor has the same bits")
+    print(
+        f"{len(other)} tensors differ: {', '.join(other[:5])}" if other else "every tensor has the same bits"
+    )
     met = all(one["peak_bytes"] <= MOST_MEMORY and one["times_copy"] <= MOST_TIMES_COPY for one in rows)
-    print(f"at most {MOST_MEMORY / 1e9:g} GB and {MOST_TIMES_COPY:g} x a copy's time: {'yes' if met else 'NO'}")
+    print(
+        f"at most {MOST_MEMORY / 1e9:g} GB and {MOST_TIMES_COPY:g} x a copy's time: {'yes' if met else 'NO'}"
+    )
     if args.json:
         settings = {"model": args.model, "layers": config.num_layers, "repeats": args.repeats}
         write_json(args.json, {**settings, "rows": rows, "tensors_that_differ": other})

@@ -22,7 +22,7 @@ from etils import epath
 
 from melama_jax.checkpoints.storage_errors import os_error
 from melama_jax.errors import InputError, RunFailed
-from melama_jax.files import read_json, require_empty_dir, write_json
+from melama_jax.files import read_json, require_empty_dir, write_bytes
 
 JOURNAL = "conversion.json"
 
@@ -42,7 +42,15 @@ class Journal:
     def add(self, finished: Mapping[str, Any]) -> None:
         """Notes tensors whose bytes are on disk."""
         self.done |= finished
-        _write(self._path, {"of": self._of, "done": self.done})
+        write_whole(self._path, json.dumps({"of": self._of, "done": self.done}).encode())
+
+
+def write_whole(path: epath.Path, content: bytes) -> None:
+    """Writes a small file whole or not at all."""
+    if is_bucket(path):
+        path.write_bytes(content)  # an object is there when it is whole
+    else:
+        write_bytes(path, content)
 
 
 def is_bucket(path: str | os.PathLike[str]) -> bool:
@@ -76,7 +84,7 @@ def _stamp(path: epath.Path) -> list[float]:
     if is_bucket(path):
         stat = path.stat()
         return [stat.length, stat.mtime]
-    local = os.stat(path)
+    local = Path(path).stat()
     return [local.st_size, local.st_mtime_ns]
 
 
@@ -105,7 +113,9 @@ def conversion_folder(dst: str | os.PathLike[str], of: str) -> Iterator[tuple[ep
         if storage is None:
             raise
         why = storage.strerror or str(storage)
-        raise RunFailed(f"{dst}: could not be written: {why}; the same command again goes on from here") from error
+        raise RunFailed(
+            f"{dst}: could not be written: {why}; the same command again goes on from here"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -162,13 +172,6 @@ def _read(path: epath.Path) -> dict[str, Any]:
     return read_json(os.fspath(path))
 
 
-def _write(path: epath.Path, value: dict[str, Any]) -> None:
-    if is_bucket(path):
-        path.write_text(json.dumps(value))  # an object appears whole or not at all
-    else:
-        write_json(os.fspath(path), value)
-
-
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Keeps a second conversion out, where the file system knows locks; the kernel frees a killed one's."""
@@ -177,7 +180,9 @@ def _held(folder: Path) -> Iterator[None]:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(opened)
-        raise InputError(folder, "a conversion that is running", "another folder, or that one ended") from None
+        raise InputError(
+            folder, "a conversion that is running", "another folder, or that one ended"
+        ) from None
     except OSError as error:
         if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL):
             os.close(opened)

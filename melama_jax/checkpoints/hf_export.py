@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.conversion_folder import Journal, conversion_folder, identity, write_whole
 from melama_jax.checkpoints.hf_import import adds_bos, require_fit, tokenizer_config
 from melama_jax.checkpoints.hf_names import HF_TENSORS, config_to_hf
-from melama_jax.checkpoints.open import open_weights
-from melama_jax.checkpoints.safetensors_folder import write_safetensors
+from melama_jax.checkpoints.open import model_files, open_weights
+from melama_jax.checkpoints.safetensors_writer import NewTensor, write_file, write_shards
 from melama_jax.checkpoints.weights import DTYPES, Weights, is_stacked
 from melama_jax.errors import InputError
-from melama_jax.files import new_dir, write_bytes, write_json
 from melama_jax.models import lora
 from melama_jax.models.params import Path
 from melama_jax.text.chat import get_template
@@ -28,20 +26,6 @@ from melama_jax.text.tokenizer import tokenizer_from_files
 
 MAX_SHARD_SIZE = "5GB"
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """A tensor to be written: its name, what it will be, and how to get it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    read: Callable[[], np.ndarray]
-
-    @property
-    def bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
 def to_hf(
@@ -54,7 +38,8 @@ def to_hf(
 ) -> None:
     """Makes a model directory into a Hugging Face folder that AutoModelForCausalLM and AutoTokenizer load.
 
-    One layer's matrix is in memory at a time; the folder appears only when it is whole.
+    Two matrices are in memory at most; the folder appears only when it is whole. Killed, the same call goes on
+    where it was.
 
     Args:
         src: a model directory of either kind; a run's newest step.
@@ -81,19 +66,19 @@ def to_hf(
             src, "a LoRA run", "--merge-lora or --adapter-only, to say what becomes of the adapters"
         )
     tokenizer_files = _tokenizer_files(src, card)
-    with new_dir(dst) as folder:
-        if adapter_only:
-            _write_adapter(folder, card, weights, dtype)
-        else:
-            _write_shards(folder, _plan(card, weights, dtype), limit)
-            generation = _generation_config(card)
-            write_json(
-                folder / "config.json",
-                config_to_hf(card.model, dtype or card.dtype) | _special_ids(generation),
-            )
-            write_json(folder / "generation_config.json", generation)
+    flags = {"dtype": dtype, "limit": limit, "merge_lora": merge_lora, "adapter_only": adapter_only}
+    of = identity(model_files(src), {"card": card.to_json(), "flags": flags})
+    with conversion_folder(dst, of) as (folder, journal):
         for name, content in tokenizer_files.items():
-            write_bytes(folder / name, content)
+            write_whole(folder / name, content)
+        if adapter_only:
+            _write_adapter(folder, card, weights, dtype, journal)
+            return
+        write_shards(folder, _plan(card, weights, dtype), limit, journal)
+        generation = _generation_config(card)
+        _write_json(folder / "generation_config.json", generation)
+        config = config_to_hf(card.model, dtype or card.dtype) | _special_ids(generation)
+        _write_json(folder / "config.json", config)  # last: a folder without it is no model
 
 
 def parse_size(size: int | str) -> int:
@@ -106,7 +91,7 @@ def parse_size(size: int | str) -> int:
     return number
 
 
-def _plan(card: ModelCard, weights: Weights, dtype: str | None) -> list[_Tensor]:
+def _plan(card: ModelCard, weights: Weights, dtype: str | None) -> list[NewTensor]:
     """Every tensor of the folder, the layers in order."""
     flat = [path for path in HF_TENSORS if path in weights.leaves and not is_stacked(path)]
     stacked = [path for path in HF_TENSORS if is_stacked(path)]
@@ -120,7 +105,7 @@ def _plan(card: ModelCard, weights: Weights, dtype: str | None) -> list[_Tensor]
     return [_tensor(card, weights, path, layer, dtype) for path, layer in order]
 
 
-def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dtype: str | None) -> _Tensor:
+def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dtype: str | None) -> NewTensor:
     hf, leaf = HF_TENSORS[path], weights.leaves[path]
     shape = leaf.shape if layer is None else leaf.shape[1:]
     name, target = hf.at(layer), DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
@@ -129,7 +114,7 @@ def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dt
         value = cast(_merged(card, weights, path, layer), target, name)
         return value.T if hf.transposed else value
 
-    return _Tensor(name, shape[::-1] if hf.transposed else shape, target, read)
+    return NewTensor(name, shape[::-1] if hf.transposed else shape, target, read)
 
 
 def _merged(card: ModelCard, weights: Weights, path: Path, layer: int | None) -> np.ndarray:
@@ -153,31 +138,9 @@ def cast(value: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
     return result
 
 
-def _write_shards(folder: FilePath, tensors: list[_Tensor], limit: int) -> None:
-    """model.safetensors, or model-00001-of-0000N.safetensors with their index."""
-    shards: list[list[_Tensor]] = [[]]
-    for tensor in tensors:
-        if shards[-1] and sum(one.bytes for one in shards[-1]) + tensor.bytes > limit:
-            shards.append([])
-        shards[-1].append(tensor)
-    if len(shards) == 1:
-        _write_file(folder / "model.safetensors", shards[0])
-        return
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_file(folder / name, shard)
-        weight_map |= dict.fromkeys((tensor.name for tensor in shard), name)
-    total = {"total_size": sum(tensor.bytes for tensor in tensors)}
-    write_json(folder / "model.safetensors.index.json", {"metadata": total, "weight_map": weight_map})
-
-
-def _write_file(path: FilePath, tensors: list[_Tensor]) -> None:
-    values: Iterator[np.ndarray] = (tensor.read() for tensor in tensors)
-    write_safetensors(path, {tensor.name: (tensor.shape, tensor.dtype) for tensor in tensors}, values)
-
-
-def _write_adapter(folder: FilePath, card: ModelCard, weights: Weights, dtype: str | None) -> None:
+def _write_adapter(
+    folder: epath.Path, card: ModelCard, weights: Weights, dtype: str | None, journal: Journal
+) -> None:
     """adapter_config.json and adapter_model.safetensors as PEFT's PeftModel.from_pretrained reads them."""
     assert card.lora is not None
     config = {
@@ -194,22 +157,26 @@ def _write_adapter(folder: FilePath, card: ModelCard, weights: Weights, dtype: s
         "use_rslora": False,
         "use_dora": False,
     }
-    write_json(folder / "adapter_config.json", config)
     paths = [path for path in weights.leaves if lora.is_lora_path(path)]
     tensors = [
         _adapter_tensor(weights, path, layer, dtype)
         for layer in range(card.model.num_layers)
         for path in paths
     ]
-    _write_file(folder / "adapter_model.safetensors", tensors)
+    write_file(folder / "adapter_model.safetensors", tensors, journal)
+    _write_json(folder / "adapter_config.json", config)  # last: a folder without it is no adapter
 
 
-def _adapter_tensor(weights: Weights, path: Path, layer: int, dtype: str | None) -> _Tensor:
+def _write_json(path: epath.Path, value: dict[str, Any]) -> None:
+    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _adapter_tensor(weights: Weights, path: Path, layer: int, dtype: str | None) -> NewTensor:
     leaf, kernel = weights.leaves[path], HF_TENSORS[(*path[:-1], "kernel")].at(layer)
     matrix = {"lora_a": "lora_A", "lora_b": "lora_B"}[path[-1]]
     name = f"base_model.model.{kernel.removesuffix('.weight')}.{matrix}.weight"
     target = DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
-    return _Tensor(name, leaf.shape[:0:-1], target, lambda: cast(weights.read(path, layer), target, name).T)
+    return NewTensor(name, leaf.shape[:0:-1], target, lambda: cast(weights.read(path, layer), target, name).T)
 
 
 def _generation_config(card: ModelCard) -> dict[str, Any]:

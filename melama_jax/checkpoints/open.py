@@ -47,6 +47,15 @@ def open_weights(directory: str | os.PathLike[str]) -> tuple[ModelCard, Weights]
         return _run_weights(store)
 
 
+def model_files(directory: str | os.PathLike[str]) -> list[epath.Path]:
+    """The files and folders a model directory is read from: a run's newest step with its frozen weights, or all."""
+    if not is_run(directory):
+        return [epath.Path(directory)]
+    with RunStore(directory, read_only=True) as store:
+        step = store.open(_latest(store))
+        return [step.folder, *({step.frozen} & set(step.folders.values()))]
+
+
 def open_model(
     directory: str | os.PathLike[str], shardings: Any = None, dtype: str | None = None
 ) -> OpenedModel:

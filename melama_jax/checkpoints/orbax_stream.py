@@ -1,12 +1,13 @@
 """Writing an Orbax step a layer's matrix at a time, in place, so that what was killed goes on where it was.
 
 The arrays go through Orbax's TypeHandler extension point. Orbax's own Checkpointer is left out: it begins by deleting
-what an earlier attempt left. Until Orbax's commit marker is there, which comes last, nobody takes the folder for a step.
+what an earlier attempt left. Until Orbax's commit marker is there, which comes last, nobody takes it for a step.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ import tensorstore as ts
 from etils import epath
 from orbax.checkpoint.future import CommitFutureAwaitingContractedSignals
 
-from melama_jax.checkpoints.conversion_folder import Journal
+from melama_jax.checkpoints.conversion_folder import Journal, write_whole
 from melama_jax.checkpoints.fingerprints import Fingerprint, sum_of_bits
 from melama_jax.checkpoints.stored_step import COMMIT_MARKER, CONTENTS
 from melama_jax.checkpoints.weights import Weights, is_stacked, layers, piece_name, read_ahead, reading_order
@@ -105,7 +106,8 @@ def stream_params(folder: epath.Path, weights: Weights, journal: Journal) -> dic
 
 def _fill(stores: Stores, weights: Weights, journal: Journal) -> None:
     todo = [one for one in reading_order(weights) if piece_name(*one) not in journal.done]
-    for (path, layer), piece in read_ahead(weights, todo):
+    reads = [functools.partial(weights.read, path, layer) for path, layer in todo]
+    for (path, layer), piece in zip(todo, read_ahead(reads), strict=True):
         store = stores[path] if layer is None else stores[path][layer]
         written = store.write(piece, can_reference_source_data_indefinitely=True)
         sum_ = sum_of_bits(piece)
@@ -139,5 +141,5 @@ def finish_step(folder: epath.Path, objects: Mapping[str, Mapping[str, Any]]) ->
         "commit_timestamp_nsecs": now,
         "custom_metadata": {},
     }
-    (folder / CONTENTS).write_text(json.dumps(contents))
-    (folder / COMMIT_MARKER).write_text(f"Checkpoint commit was successful to {folder}")
+    write_whole(folder / CONTENTS, json.dumps(contents).encode())
+    write_whole(folder / COMMIT_MARKER, f"Checkpoint commit was successful to {folder}".encode())

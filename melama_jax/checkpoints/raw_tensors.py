@@ -1,8 +1,9 @@
-"""Tensors that lie uncompressed in files, read piece by piece: never mapped, as mapped pages count as resident memory."""
+"""Tensors that lie uncompressed in files, read piece by piece: mapped pages would count as resident memory."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -50,6 +51,18 @@ def read_transposed(info: TensorInfo) -> np.ndarray:
             strip = _read(stream, info, count * columns).reshape(count, columns)
             transpose_into(turned[:, start : start + count], strip)
     return turned
+
+
+def c_order(array: np.ndarray) -> Iterator[np.ndarray]:
+    """The array's elements in C order: itself, or strips of rows of a matrix that lies turned over in memory."""
+    if array.flags.c_contiguous or array.ndim != 2:
+        yield np.ascontiguousarray(array)
+        return
+    for start in range(0, array.shape[0], STRIP):
+        rows = array[start : start + STRIP]
+        strip = np.empty(rows.shape, array.dtype)
+        transpose_into(strip, rows.T)
+        yield strip
 
 
 def transpose_into(target: np.ndarray, source: np.ndarray) -> None:

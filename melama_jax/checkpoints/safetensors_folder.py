@@ -1,4 +1,4 @@
-"""Safetensors files, whole or sharded by an index, read tensor by tensor; and written as they come.
+"""Safetensors files, whole or sharded by an index, read tensor by tensor (safetensors_writer.py writes them).
 
 The format is 8 bytes of little-endian header length, a JSON header, then the tensors' bytes
 (https://huggingface.co/docs/safetensors). Files are read, not mapped: mapped pages count as resident memory.
@@ -21,7 +21,7 @@ from melama_jax.errors import InputError
 from melama_jax.files import read_json, require_file
 
 _CODES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_NAMES = {name: code for code, name in _CODES.items()}
+CODES = {name: code for code, name in _CODES.items()}  # dtype name -> what a header calls it
 _MAX_HEADER = 100_000_000  # the format's own limit
 
 
@@ -145,29 +145,3 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(set(names)) != len(names):
         raise ValueError("a name given twice")
     return dict(pairs)
-
-
-def write_safetensors(
-    path: Path, infos: Mapping[str, tuple[tuple[int, ...], np.dtype]], tensors: Iterator[np.ndarray]
-) -> None:
-    """Writes one file, one tensor in memory at a time.
-
-    Args:
-        path: the new file.
-        infos: name -> (shape, dtype), in the order of `tensors`.
-        tensors: the arrays themselves.
-    """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, (shape, dtype) in infos.items():
-        end = offset + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": _NAMES[dtype.name], "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start on 8 bytes
-    with path.open("xb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for (name, (shape, dtype)), tensor in zip(infos.items(), tensors, strict=True):
-            if tensor.shape != shape or tensor.dtype != dtype:
-                raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, announced as {dtype} {shape}")
-            np.ascontiguousarray(tensor).tofile(file)

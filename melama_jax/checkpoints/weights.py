@@ -6,7 +6,7 @@ conversion holds two matrices in memory (one that is written, one that is read m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -68,16 +68,14 @@ def reading_order(weights: Weights) -> list[tuple[Path, int | None]]:
     return sorted(order, key=lambda piece: -1 if piece[1] is None else piece[1])
 
 
-def read_ahead(
-    weights: Weights, order: Sequence[tuple[Path, int | None]]
-) -> Iterator[tuple[tuple[Path, int | None], np.ndarray]]:
-    """Yields (path, layer) and its array in the order asked for; the next one is read while one is used."""
+def read_ahead(reads: Sequence[Callable[[], np.ndarray]]) -> Iterator[np.ndarray]:
+    """Yields what each returns, in order; the next one is called while one is used."""
     with ThreadPoolExecutor(1) as pool:
-        coming = [pool.submit(weights.read, *one) for one in order[:1]]
-        for number, one in enumerate(order, start=1):
+        coming = [pool.submit(read) for read in reads[:1]]
+        for number in range(1, len(reads) + 1):
             piece = coming.pop().result()
-            coming += [pool.submit(weights.read, *after) for after in order[number : number + 1]]
-            yield one, piece
+            coming += [pool.submit(read) for read in reads[number : number + 1]]
+            yield piece
             del piece
 
 
