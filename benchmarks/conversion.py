@@ -1,15 +1,13 @@
 """What bringing a large model in and out takes: memory of all its processes, and time against a copy of the same bytes.
 
-    python benchmarks/conversion.py [--model llama2_7b --layers N --repeats 1 --kills 0 --work DIR --json FILE]
+    python benchmarks/conversion.py [--model llama2_7b --layers N --repeats 1 --work DIR --json FILE]
 
 Writes a LLaMA of random bits in bfloat16 (`gin_configs/models/MODEL.gin`, with fewer layers if --layers says so) as
 Hugging Face shards, then `melama convert from-hf` and `melama convert to-hf`, each in processes of its own. Resident
 memory is that of the command and of all it starts, mapped pages included: summed every 20 ms, and not less than the
 kernel's own peak of the command. Each conversion is paired with a plain copy of the files it reads, in another process,
 with the kernel's cache emptied of those files before either and with everything written forced to disk after; which
-goes first alternates. Last, every tensor must have the sha256 it was made with. --kills N kills each conversion with -9
-at N random moments (the moments follow from --seed) and runs the same command again, and prints how much the last one
-had left to do. Needs room for two copies of the model.
+goes first alternates. Last, every tensor must have the sha256 it was made with. Needs room for two copies of the model.
 """
 
 from __future__ import annotations
@@ -86,8 +84,8 @@ def model_config(name: str, layers: int | None) -> LlamaConfig:
     return run.model
 
 
-def make_model(folder: Path, config: LlamaConfig) -> dict[str, str]:
-    """Writes a folder of random bits, shard by shard; returns the sha256 of every tensor."""
+def make_model(folder: Path, config: LlamaConfig, shard_bytes: int) -> dict[str, str]:
+    """Writes a Hugging Face folder of random bits, tensor by tensor; returns the sha256 of every tensor."""
     folder.mkdir(parents=True)
     shapes: dict[str, tuple[int, ...]] = {}
     for path, leaf in expected_leaves(config).items():
@@ -107,7 +105,7 @@ def make_model(folder: Path, config: LlamaConfig) -> dict[str, str]:
         for name, shape in shapes.items()
     ]
     journal = Journal(epath.Path(folder.with_suffix(".journal")), "", {})
-    write_shards(epath.Path(folder), tensors, SHARD_BYTES, journal)
+    write_shards(epath.Path(folder), tensors, shard_bytes, journal)
     write_json(folder / "config.json", config_to_hf(config, "bfloat16"))
     return digests
 
@@ -213,13 +211,9 @@ def measure(config: LlamaConfig, repeats: int, work: Path) -> tuple[list[dict[st
 
     Only two copies of the model exist at once: the original is deleted once it is imported.
     """
-    original, run, exported = work / "original", work / "run", work / "exported"
-    made = make_model(original, config)
+    made = make_model(work / "original", config, SHARD_BYTES)
     rows = []
-    for what, way, source, target in (
-        ("import", "from-hf", original, run),
-        ("export", "to-hf", run, exported),
-    ):
+    for what, way, source, target in steps(work):
         pairs = []
         for turn in range(repeats):
             shutil.rmtree(target, ignore_errors=True)
@@ -227,8 +221,19 @@ def measure(config: LlamaConfig, repeats: int, work: Path) -> tuple[list[dict[st
         rows.append(row(what, folder_bytes(source), pairs))
         print_row(rows[-1])
         shutil.rmtree(source)
-    found = tensor_digests(exported)
-    return rows, sorted(name for name in made.keys() | found if made.get(name) != found.get(name))
+    return rows, other_tensors(made, work / "exported")
+
+
+def steps(work: Path) -> list[tuple[str, str, Path, Path]]:
+    """What is measured: (its name, the way of `melama convert`, the source, the destination)."""
+    original, run, exported = work / "original", work / "run", work / "exported"
+    return [("import", "from-hf", original, run), ("export", "to-hf", run, exported)]
+
+
+def other_tensors(made: dict[str, str], folder: Path) -> list[str]:
+    """The names of tensors that have another sha256 than they were made with, or are in one place alone."""
+    found = tensor_digests(folder)
+    return sorted(name for name in made.keys() | found if made.get(name) != found.get(name))
 
 
 def row(what: str, size: int, pairs: list[tuple[Spent, Spent]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -162,6 +163,12 @@ def _journal(path: epath.Path, of: str, folder: object, dst: object) -> Journal:
         expected = f"the command that began it, with the same source and flags, or {folder} removed"
         raise InputError(folder, f"an unfinished conversion of something else into {dst}", expected)
     journal = Journal(path, of, dict(said["done"]))
+    if journal.done:
+        logging.getLogger(__name__).warning(
+            "%s: an earlier conversion was cut off; this goes on behind its %d tensors",
+            dst,
+            len(journal.done),
+        )
     journal.add({})
     return journal
 
