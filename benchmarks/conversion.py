@@ -97,7 +97,7 @@ def make_model(folder: Path, config: LlamaConfig, shard_bytes: int) -> dict[str,
 
     def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
         made = np.frombuffer(rng.bytes(2 * math.prod(shape)), BFLOAT16).reshape(shape)
-        digests[name] = hashlib.sha256(made.view(np.uint8)).hexdigest()
+        digests[name] = hashlib.sha256(made.tobytes()).hexdigest()
         return made
 
     tensors = [
@@ -119,7 +119,7 @@ def tensor_digests(folder: Path) -> dict[str, str]:
                 import torch
 
                 raw = tensors.get_tensor(name).view(torch.int16).numpy()
-                found[name] = hashlib.sha256(np.ascontiguousarray(raw).view(np.uint8)).hexdigest()
+                found[name] = hashlib.sha256(raw.tobytes()).hexdigest()
     return found
 
 

@@ -77,18 +77,20 @@ def fingerprints(arrays: Mapping[str, Any], stacked: frozenset[str] = frozenset(
 def sum_of_bits(array: np.ndarray) -> int:
     """The sum of one array (or of one layer of a stacked one), by NumPy; copies 64k elements at a time."""
     start, total = 0, 0
-    ramp = np.zeros(0, np.uint32)
+    ramp = mixed = spare = np.zeros(0, np.uint32)
     for block in _blocks(array):
         bits = _bits_on_host(block)
-        if len(ramp) < len(bits):
+        if len(ramp) != len(bits):
             ramp = np.arange(len(bits), dtype=np.uint32) * np.uint32(_STRIDE)
-        mixed = ramp[: len(bits)] + bits  # uint32, wrapping
+            mixed, spare = np.empty_like(ramp), np.empty_like(ramp)
+        np.copyto(mixed, bits)
+        mixed += ramp  # uint32, wrapping
         mixed += np.uint32(start * _STRIDE % 2**32)
         for shift, factor in ((16, _FIRST), (13, _SECOND), (16, 1)):
-            mixed ^= mixed >> np.uint32(shift)
+            mixed ^= np.right_shift(mixed, np.uint32(shift), out=spare)
             if factor != 1:
                 mixed *= np.uint32(factor)
-        total += int(mixed.sum(dtype=np.uint64))
+        total += int(mixed.sum(dtype=np.uint32))
         start += len(bits)
     return total % 2**32
 

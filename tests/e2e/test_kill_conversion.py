@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -24,5 +25,5 @@ def test_killed_conversions_go_on(tmp_path, kills, seed):
     for what in ("import", "export"):
         lives = [kill for kill in proof["kills"] if kill["what"] == what]
         assert any(kill["before"] < kill["after"] for kill in lives)  # some died with work done
-        for one, after in zip(lives, lives[1:], strict=False):
+        for one, after in itertools.pairwise(lives):
             assert after["before"] == one["after"]  # and the next began with that
