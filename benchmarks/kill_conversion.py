@@ -3,10 +3,10 @@
     python benchmarks/kill_conversion.py [--kills 10 --seed 0 --json FILE --work DIR]
 
 Imports and exports a LLaMA of random bits with `melama convert`, and kills each with -9 at random moments, before,
-while and after tensors are written; the same command is then run again, and killed again, and once more until it ends. After
-every kill the destination must not be there (or be whole, where it was killed after its last rename), the tensors that
-were done must still be, and the files that hold them must be the very same files at the end, unwritten since. All ends
-with the bits it began with, and with nothing left beside it. The moments follow from --seed and are printed.
+while and after tensors are written; the same command is then run again, and killed again, and once more until it ends.
+After every kill the destination must not be there (or be whole, where it was killed after its last rename), the tensors
+that were done must still be, and the files that hold them must be the very same files at the end, unwritten since. All
+ends with the bits it began with, and with nothing left beside it. The moments follow from --seed and are printed.
 """
 
 from __future__ import annotations
