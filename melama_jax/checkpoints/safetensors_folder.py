@@ -71,7 +71,15 @@ def shard_files(folder: Path, single: str) -> list[Path]:
     for name in names:
         if Path(name).name != name or name in ("", ".", ".."):
             raise InputError(index, f"the file {name!r}", "names of files in the same folder")
-    return [require_file(folder / name) for name in names]
+    return [_require_inside(folder, require_file(folder / name)) for name in names]
+
+
+def _require_inside(folder: Path, file: Path) -> Path:
+    """InputError where a shard is a link out of its folder, but for that of a Hugging Face cache to its blobs/."""
+    target, inside = file.resolve(), folder.resolve()
+    if target.parent not in (inside, inside.parent.parent / "blobs"):
+        raise InputError(file, f"a link to {target}", "a file in that folder, or a Hugging Face cache's link")
+    return file
 
 
 def check_index(folder: Path, single: str, tensors: Mapping[str, TensorInfo]) -> None:

@@ -24,20 +24,17 @@ class TorchFile:
 
     Args:
         file: .bin or .pth.
-        passed_over: names of entries that are no weights; they may be of any dtype.
 
     Raises:
         InputError: naming the file or tensor, where it is not plain weights.
     """
 
-    def __init__(self, file: Path, passed_over: frozenset[str] = frozenset()):
-        self._file = file
+    def __init__(self, file: Path):
+        self.file = file
         self._is_zip = _is_zip(file)
         self._located: set[str] = set()
         self.tensors: dict[str, TensorInfo] = {}
         for name, tensor in _load(file, self._is_zip, locate=self._is_zip).items():
-            if name in passed_over:
-                continue
             dtype = str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
             if dtype not in DTYPES:
                 raise InputError(f"{file} {name}", f"dtype {dtype}", f"one of {', '.join(DTYPES)}")
@@ -54,7 +51,7 @@ class TorchFile:
         import torch
 
         bits = torch.int32 if info.dtype.itemsize == 4 else torch.int16  # NumPy knows no torch.bfloat16
-        loaded = _load(self._file, self._is_zip)[name].detach()
+        loaded = _load(self.file, self._is_zip)[name].detach()
         return (loaded.t() if transposed else loaded).contiguous().view(bits).numpy().view(info.dtype).copy()
 
 

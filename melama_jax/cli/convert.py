@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "bring checkpoints in from Hugging Face or llama2.c, and export them to Hugging Face"
+HELP = "bring checkpoints in from Hugging Face, Meta or llama2.c, and export them to Hugging Face"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the three directions."""
+    """Declares the directions."""
     ways = parser.add_subparsers(dest="way", required=True, metavar="WAY")
 
     way = ways.add_parser("from-hf", help="a Hugging Face LLaMA folder into a model directory")
@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     way.add_argument("dst", metavar="DST", help="new model directory")
     way.add_argument("--tokenizer", required=True, metavar="FILE.model", help="its SentencePiece model")
 
+    way = ways.add_parser("from-meta", help="Meta's own files into a model directory")
+    way.add_argument("src", metavar="SRC", help="folder with params.json and consolidated.NN.pth")
+    way.add_argument("dst", metavar="DST", help="new model directory")
+    way.add_argument("--tokenizer", metavar="FILE", help="default: SRC/tokenizer.model, where it is there")
+
     for way in ways.choices.values():  # a flag stands where it is typed: behind the paths
         way.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
@@ -43,6 +48,10 @@ def run(args: argparse.Namespace) -> int:
         from melama_jax.checkpoints.llama2c import from_llama2c
 
         from_llama2c(args.src, args.dst, args.tokenizer)
+    elif args.way == "from-meta":
+        from melama_jax.checkpoints.meta import from_meta
+
+        from_meta(args.src, args.dst, args.tokenizer)
     else:
         from melama_jax.checkpoints.hf_export import to_hf
 

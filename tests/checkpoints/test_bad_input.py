@@ -212,6 +212,96 @@ def test_an_index_and_its_shards_must_agree(sharded):
     refused(sharded, weight_map[name], "no such file")
 
 
+def test_exchanged_shards_are_named(sharded):
+    first, second = sorted(sharded.glob("*.safetensors"))[:2]
+    weight_map = json.loads((sharded / INDEX).read_text())["weight_map"]
+    first.rename(sharded / "aside")
+    second.rename(first)
+    (sharded / "aside").rename(second)
+    moved = min(name for name, file in weight_map.items() if file in (first.name, second.name))
+    refused(sharded, weight_map[moved], f"no tensor {moved}", INDEX)
+
+
+def test_links_out_of_the_folder_are_refused_but_for_a_hub_caches(sharded, tmp_path):
+    shard = sorted(sharded.glob("*.safetensors"))[0]
+    (tmp_path / "elsewhere").mkdir()
+    outside = shard.rename(tmp_path / "elsewhere" / "weights")
+    shard.symlink_to(outside)
+    refused(sharded, str(shard), f"a link to {outside}", "in that folder")
+    cache = tmp_path / "models--a--b"
+    (cache / "blobs").mkdir(parents=True)
+    shutil.copytree(sharded, cache / "snapshots" / "123")
+    for number, file in enumerate((cache / "snapshots" / "123").iterdir()):
+        blob = file.rename(cache / "blobs" / f"{number:064x}")
+        file.symlink_to(Path("../../blobs") / blob.name)
+    from_hf(cache / "snapshots" / "123", tmp_path / "run")
+
+
+def test_bytes_that_belong_to_two_tensors_or_to_none(single):
+    file = single / "model.safetensors"
+    whole = file.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    names = sorted(
+        (name for name in header if name != "__metadata__"), key=lambda n: header[n]["data_offsets"]
+    )
+    size = len(whole) - 8 - length
+    same_shape = [name for name in names if header[name]["shape"] == header[names[-1]]["shape"]]
+    for changed, span in (
+        (same_shape[-1], header[same_shape[0]]["data_offsets"]),  # one tensor's bytes named twice
+        (names[-1], [size, 2 * size - header[names[-1]]["data_offsets"][0]]),  # behind the end
+        (names[-1], [header[names[-1]]["data_offsets"][0], 2**62]),
+    ):
+        other = header | {changed: header[changed] | {"data_offsets": span}}
+        text = json.dumps(other).encode()
+        file.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+        refused(single, "model.safetensors", "bytes")
+
+
+def bin_shards(sharded: Path) -> Path:
+    """The sharded folder's tensors as PyTorch files with their index."""
+    index = json.loads((sharded / INDEX).read_text())
+    for file in list(sharded.glob("*.safetensors")):
+        torch.save(load_file(file), file.with_suffix(".bin"))
+        file.unlink()
+    index["weight_map"] = {
+        name: file.replace(".safetensors", ".bin") for name, file in index["weight_map"].items()
+    }
+    (sharded / INDEX).unlink()
+    (sharded / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return sharded
+
+
+def test_shards_of_pytorch_files_are_held_to_the_same(sharded):
+    folder = bin_shards(sharded)
+    index = folder / "pytorch_model.bin.index.json"
+    original = json.loads(index.read_text())
+    name = "model.norm.weight"
+    shard = folder / original["weight_map"][name]
+    whole = shard.read_bytes()
+    for outside in ("../a.bin", "/etc/passwd"):
+        index.write_text(json.dumps({"weight_map": original["weight_map"] | {name: outside}}))
+        refused(folder, index.name, repr(outside))
+    index.write_text(json.dumps(original))
+    state = torch.load(shard, weights_only=True)
+    for change, parts in (
+        ({name: None}, (name, "dtype NoneType")),
+        ({"more": torch.zeros(1)}, (shard.name, "tensor more")),
+        ({name: state[name][:-1].clone()}, (shard.name, name, "(31,)")),
+    ):
+        torch.save(state | change, shard)
+        refused(folder, *parts)
+    torch.save({key: value for key, value in state.items() if key != name}, shard)
+    refused(folder, shard.name, f"no tensor {name}")
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        shard.write_bytes(whole[:length])
+        refused(folder, shard.name)
+    torch.save({name: Evil()}, shard)
+    refused(folder, shard.name, "not plain weights")
+    shard.write_bytes(whole)
+    from_hf(folder, folder.parent / "run")
+
+
 def test_another_architecture_is_named(single):
     original = (single / "config.json").read_text()
     for change, parts in (
