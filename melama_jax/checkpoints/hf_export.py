@@ -25,6 +25,7 @@ from melama_jax.text.hf_files import hf_tokenizer_files
 from melama_jax.text.tokenizer import tokenizer_from_files
 
 MAX_SHARD_SIZE = "5GB"
+_MERGED_ROWS = 1024  # merged at once: a whole matrix would be in memory three times over in float32
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -111,20 +112,27 @@ def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dt
     name, target = hf.at(layer), DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
 
     def read() -> np.ndarray:
-        value = cast(_merged(card, weights, path, layer), target, name)
+        value = _merged(card, weights, path, layer, target, name)
         return value.T if hf.transposed else value
 
     return NewTensor(name, shape[::-1] if hf.transposed else shape, target, read)
 
 
-def _merged(card: ModelCard, weights: Weights, path: Path, layer: int | None) -> np.ndarray:
-    """One matrix with its adapter, if it has one, added in float32."""
+def _merged(
+    card: ModelCard, weights: Weights, path: Path, layer: int | None, dtype: np.dtype, name: str
+) -> np.ndarray:
+    """One matrix in `dtype`, with its adapter, if it has one, added in float32 before."""
     value = weights.read(path, layer)
-    adapter = {name: (*path[:-1], name) for name in ("lora_a", "lora_b")}
+    adapter = {leaf: (*path[:-1], leaf) for leaf in ("lora_a", "lora_b")}
     if card.lora is None or adapter["lora_a"] not in weights.leaves:
-        return value
-    piece = {name: weights.read(leaf, layer) for name, leaf in adapter.items()}
-    return np.asarray(lora.merge(piece | {"kernel": value.astype(np.float32)}, card.lora)["kernel"])
+        return cast(value, dtype, name)
+    lora_a, lora_b = (weights.read(leaf, layer) for leaf in adapter.values())
+    merged = np.empty(value.shape, dtype)
+    for start in range(0, len(value), _MERGED_ROWS):
+        rows = slice(start, start + _MERGED_ROWS)
+        strip = {"kernel": value[rows].astype(np.float32), "lora_a": lora_a[rows], "lora_b": lora_b}
+        merged[rows] = cast(np.asarray(lora.merge(strip, card.lora)["kernel"]), dtype, name)
+    return merged
 
 
 def cast(value: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:

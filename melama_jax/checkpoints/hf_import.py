@@ -20,7 +20,7 @@ from melama_jax.checkpoints.step_prints import StepPrints, digest
 from melama_jax.checkpoints.torch_bin import TorchBinFolder
 from melama_jax.checkpoints.weights import Weights, expected_leaves, is_stacked, stored_dtype
 from melama_jax.errors import InputError
-from melama_jax.files import read_json
+from melama_jax.files import read_json, require_local
 from melama_jax.models import rope
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.params import Path
@@ -106,7 +106,7 @@ def open_hf(folder: str | os.PathLike[str]) -> tuple[ModelCard, Weights]:
     Raises:
         InputError: what is wrong, by file, field or tensor.
     """
-    folder = FilePath(folder)
+    folder = require_local(folder)
     config = config_from_hf(_json_object(folder / "config.json"), folder / "config.json")
     weights = HfWeights(_tensor_folder(folder), config, folder)
     return hf_card(folder, config, stored_dtype(weights)), weights

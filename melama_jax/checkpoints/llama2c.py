@@ -14,7 +14,7 @@ from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.hf_import import save_converted
 from melama_jax.checkpoints.weights import expected_leaves, is_stacked
 from melama_jax.errors import InputError
-from melama_jax.files import require_file
+from melama_jax.files import require_file, require_local
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.params import Path
 from melama_jax.text.tokenizer import load_tokenizer
@@ -122,7 +122,7 @@ def from_llama2c(
     Raises:
         InputError: the file is not whole, the tokenizer does not fit it, or `dst` is there and not empty.
     """
-    weights = Llama2cWeights(FilePath(src_bin))
+    weights = Llama2cWeights(require_local(src_bin))
     tokenizer = load_tokenizer(tokenizer_file)
     # llama2.c's run.c ends a text at bos, which stands between the stories it trains on.
     generation = {"bos_token_id": tokenizer.bos_id, "eos_token_id": [tokenizer.eos_id, tokenizer.bos_id]}

@@ -22,7 +22,7 @@ from melama_jax.checkpoints.raw_tensors import TensorInfo
 from melama_jax.checkpoints.torch_file import TorchFile
 from melama_jax.checkpoints.weights import expected_leaves, layers, stored_dtype
 from melama_jax.errors import InputError
-from melama_jax.files import read_json
+from melama_jax.files import read_json, require_local
 from melama_jax.models import rope
 from melama_jax.models.config import LlamaConfig, RopeScaling
 from melama_jax.models.params import Path
@@ -152,7 +152,7 @@ def from_meta(
     Raises:
         InputError: `src` is not a whole LLaMA, the tokenizer does not fit it, or `dst` is there and not empty.
     """
-    folder = FilePath(src)
+    folder = require_local(src)
     weights = MetaWeights(folder)
     if tokenizer_file is None and (folder / "tokenizer.model").is_file():
         tokenizer_file = folder / "tokenizer.model"
