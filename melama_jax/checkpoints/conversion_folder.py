@@ -26,6 +26,7 @@ from melama_jax.errors import InputError, RunFailed
 from melama_jax.files import read_json, require_empty_dir, write_bytes
 
 JOURNAL = "conversion.json"
+_NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF}  # EBADF: NFS, of a folder
 
 
 class Journal:
@@ -191,7 +192,7 @@ def _held(folder: Path) -> Iterator[None]:
             folder, "a conversion that is running", "another folder, or that one ended"
         ) from None
     except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL):
+        if error.errno not in _NO_LOCKS_HERE:
             os.close(opened)
             raise
     try:
