@@ -6,8 +6,8 @@ Writes a LLaMA of random bits in bfloat16 (`gin_configs/models/MODEL.gin`, with 
 Hugging Face shards, then `melama convert from-hf` and `melama convert to-hf`, each in processes of its own. Resident
 memory is that of the command and of all it starts, mapped pages included: summed every 20 ms, and not less than the
 kernel's own peak of the command. Each conversion is paired with a plain copy of the files it reads, in another process,
-with the kernel's cache emptied of those files before either and with everything written forced to disk after; which
-goes first alternates. Last, every tensor must have the sha256 it was made with. Needs room for two copies of the model.
+with the kernel's cache emptied of those files before either; both force what they write to the disk. Which goes first
+alternates. Last, every tensor must have the sha256 it was made with. Needs room for two copies of the model.
 """
 
 from __future__ import annotations
@@ -64,12 +64,14 @@ class Spent:
 
     Args:
         what: "import", "export" or the copy beside it.
-        seconds: by the clock, until what it wrote is on disk.
+        seconds: by the clock; each has forced what it wrote to the disk by then.
+        cores: seconds of all cores together: where other programs run on the machine, it says more than the clock.
         peak_bytes: most resident memory of all its processes at once.
     """
 
     what: str
     seconds: float
+    cores: float
     peak_bytes: int
 
 
@@ -145,14 +147,14 @@ def spend(what: str, command: Sequence[str], reads: Path, log: Path) -> Spent:
     sampler = threading.Thread(target=sample)
     sampler.start()
     _, status, usage = os.wait4(process.pid, 0)
-    os.sync()
     seconds = time.monotonic() - began
     done.set()
     sampler.join()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}\nexit code {process.returncode}\n{log.read_text()}")
-    return Spent(what, seconds, max(summed[0], usage.ru_maxrss * 1024))
+    cores = usage.ru_utime + usage.ru_stime
+    return Spent(what, seconds, cores, max(summed[0], usage.ru_maxrss * 1024))
 
 
 def family(pid: int) -> list[int]:
@@ -244,6 +246,7 @@ def row(what: str, size: int, pairs: list[tuple[Spent, Spent]]) -> dict[str, Any
         "peak_bytes": max(one.peak_bytes for one, _ in pairs),
         "seconds": statistics.median(one.seconds for one, _ in pairs),
         "copy_seconds": statistics.median(copy.seconds for _, copy in pairs),
+        "cores": statistics.median(one.cores for one, _ in pairs),
         "times_copy": statistics.median(one.seconds / copy.seconds for one, copy in pairs),
         "runs": [asdict(one) for pair in pairs for one in pair],
     }
@@ -253,7 +256,8 @@ def print_row(made: dict[str, Any]) -> None:
     """A line of the table."""
     print(
         f"{made['what']:8}{made['bytes'] / 1e9:8.2f} GB{made['peak_bytes'] / 1e9:8.2f} GB peak"
-        f"{made['seconds']:8.1f} s{made['copy_seconds']:8.1f} s to copy{made['times_copy']:7.2f} x",
+        f"{made['seconds']:8.1f} s{made['copy_seconds']:8.1f} s to copy{made['times_copy']:7.2f} x"
+        f"{made['cores']:8.1f} s of a core",
         flush=True,
     )
 

@@ -26,7 +26,13 @@ from melama_jax.errors import InputError, RunFailed
 from melama_jax.files import read_json, require_empty_dir, write_bytes
 
 JOURNAL = "conversion.json"
-_NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EBADF}  # EBADF: NFS, of a folder
+_NO_LOCKS_HERE = {
+    errno.ENOTSUP,
+    errno.ENOSYS,
+    errno.ENOLCK,
+    errno.EINVAL,
+    errno.EBADF,
+}  # EBADF: NFS, of a folder
 
 
 class Journal:
