@@ -78,6 +78,11 @@ def identity(sources: Iterable[str | os.PathLike[str]], settings: Mapping[str, A
     return hashlib.sha256(json.dumps([stamps, settings], sort_keys=True).encode()).hexdigest()
 
 
+def files_in(folder: str | os.PathLike[str]) -> list[epath.Path]:
+    """The files of a folder itself, as sources for `identity`: what is converted into a folder below is none."""
+    return [path for path in epath.Path(folder).iterdir() if not path.is_dir()]
+
+
 def _files(path: epath.Path) -> Iterator[epath.Path]:
     """A file, or all in a folder and its folders."""
     if path.is_dir():

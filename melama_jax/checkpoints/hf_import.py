@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.conversion_folder import conversion_folder, identity
+from melama_jax.checkpoints.conversion_folder import conversion_folder, files_in, identity
 from melama_jax.checkpoints.hf_names import HF_TENSORS, ROTARY_TABLE, config_from_hf
 from melama_jax.checkpoints.orbax_stream import finish_step, stream_params
 from melama_jax.checkpoints.safetensors_folder import SafetensorsFolder, TensorFolder
@@ -165,7 +165,7 @@ def from_hf(src: str | os.PathLike[str], dst: str | os.PathLike[str]) -> None:
         InputError: `src` is not a whole LLaMA, or `dst` is there and not empty.
     """
     card, weights = open_hf(src)
-    save_converted(dst, card, weights, [src])
+    save_converted(dst, card, weights, files_in(src))
 
 
 def save_converted(

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.conversion_folder import files_in
 from melama_jax.checkpoints.hf_import import require_fit, save_converted
 from melama_jax.checkpoints.raw_tensors import TensorInfo
 from melama_jax.checkpoints.torch_file import TorchFile
@@ -162,7 +163,7 @@ def from_meta(
         require_fit(tokenizer_file, tokenizer, weights.config)
         files = tokenizer.files()
     save_converted(
-        dst, ModelCard(weights.config, tokenizer=files, dtype=stored_dtype(weights)), weights, [src]
+        dst, ModelCard(weights.config, tokenizer=files, dtype=stored_dtype(weights)), weights, files_in(src)
     )
 
 

@@ -12,6 +12,7 @@ import jax
 from etils import epath
 
 from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.conversion_folder import files_in
 from melama_jax.checkpoints.hf_import import open_hf
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import DTYPES, Weights, expected_leaves, require_leaves, to_device
@@ -50,7 +51,7 @@ def open_weights(directory: str | os.PathLike[str]) -> tuple[ModelCard, Weights]
 def model_files(directory: str | os.PathLike[str]) -> list[epath.Path]:
     """The files and folders a model directory is read from: a run's newest step with its frozen weights, or all."""
     if not is_run(directory):
-        return [epath.Path(directory)]
+        return files_in(directory)
     with RunStore(directory, read_only=True) as store:
         step = store.open(_latest(store))
         return [step.folder, *({step.frozen} & set(step.folders.values()))]

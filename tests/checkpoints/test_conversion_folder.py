@@ -11,7 +11,7 @@ import pytest
 from etils import epath
 from safetensors.numpy import load_file
 
-from melama_jax.checkpoints.conversion_folder import JOURNAL, conversion_folder, identity
+from melama_jax.checkpoints.conversion_folder import JOURNAL, conversion_folder, files_in, identity
 from melama_jax.checkpoints.safetensors_writer import NewTensor, write_shards
 from melama_jax.errors import InputError, RunFailed
 
@@ -105,6 +105,13 @@ def test_the_identity_is_of_the_files_and_the_settings(tmp_path):
     assert identity([source], {"dtype": None}) == first
     (source / "more").write_bytes(b"")
     assert identity([source], {"dtype": None}) != first
+
+
+def test_a_destination_inside_the_source_is_no_part_of_it(tmp_path):
+    (tmp_path / "weights").write_bytes(b"1234")
+    before = identity(files_in(tmp_path), {})
+    begin(tmp_path / "dst")
+    assert identity(files_in(tmp_path), {}) == before
 
 
 @pytest.mark.parametrize("cut", range(7))
