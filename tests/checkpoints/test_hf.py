@@ -93,6 +93,29 @@ def test_the_layout_is_one_step_of_params_and_card_stored_a_layer_at_a_time(tmp_
     assert raw_tensors(tmp_path / "out") == raw_tensors(tmp_path / "in")
 
 
+def test_orbax_itself_takes_what_is_streamed_for_a_step_of_its_own(tmp_path):
+    hf_model("llama2", torch.bfloat16).save_pretrained(tmp_path / "in")
+    from_hf(tmp_path / "in", tmp_path / "run")
+    with ocp.CheckpointManager(tmp_path / "run" / "checkpoints") as manager:
+        assert manager.all_steps() == [0]
+        items = ocp.args.Composite(params=ocp.args.PyTreeRestore(), card=ocp.args.JsonRestore())
+        restored = manager.restore(0, args=items)
+    opened = open_model(tmp_path / "run")
+    assert restored["card"]["model"]["num_layers"] == 3
+    assert jax.tree.structure(restored["params"]) == jax.tree.structure(opened.params)
+    for theirs, ours in zip(jax.tree.leaves(restored["params"]), jax.tree.leaves(opened.params), strict=True):
+        assert theirs.dtype == ours.dtype
+        np.testing.assert_array_equal(theirs, ours)
+    with RunStore(tmp_path / "trained") as store:
+        store.save(0, opened.params, None, opened.card, blocking=True)
+    contents = [
+        json.loads((tmp_path / run / "checkpoints" / "0" / "_CHECKPOINT_METADATA").read_text())
+        for run in ("run", "trained")
+    ]
+    assert contents[0]["item_handlers"] == contents[1]["item_handlers"]
+    assert contents[0].keys() == contents[1].keys()
+
+
 def test_conversion_reads_one_matrix_at_a_time(tmp_path, monkeypatch):
     from melama_jax.checkpoints import safetensors_folder
 
