@@ -4,8 +4,8 @@
 
 Writes a LLaMA of random bits in bfloat16 (`gin_configs/models/MODEL.gin`, with fewer layers if --layers says so) as
 Hugging Face shards, then `melama convert from-hf` and `melama convert to-hf`, each in processes of its own. Resident
-memory is that of the command and of all it starts, mapped pages included: summed every 20 ms, and not less than the
-kernel's own peak of the command. Each conversion is paired with a plain copy of the files it reads, in another process,
+memory is that of the command and of all it starts, mapped pages included: summed every 20 ms, and not less than what
+the kernel noted as the command's own peak. Each conversion is paired with a plain copy of the files it reads, in another process,
 with the kernel's cache emptied of those files before either; both force what they write to the disk. Which goes first
 alternates. Last, every tensor must have the sha256 it was made with. Needs room for two copies of the model.
 """
@@ -137,12 +137,13 @@ def spend(what: str, command: Sequence[str], reads: Path, log: Path) -> Spent:
     forget(reads)
     began = time.monotonic()
     process = start(command, log)
-    summed: list[int] = [0]
+    most = [0]
     done = threading.Event()
 
     def sample() -> None:
         while not done.wait(0.02):
-            summed[0] = max(summed[0], sum(resident(pid) for pid in family(process.pid)))
+            summed = sum(memory(pid, "VmRSS") for pid in family(process.pid))
+            most[0] = max(most[0], summed, memory(process.pid, "VmHWM"))
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -154,7 +155,7 @@ def spend(what: str, command: Sequence[str], reads: Path, log: Path) -> Spent:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}\nexit code {process.returncode}\n{log.read_text()}")
     cores = usage.ru_utime + usage.ru_stime
-    return Spent(what, seconds, cores, max(summed[0], usage.ru_maxrss * 1024))
+    return Spent(what, seconds, cores, most[0])
 
 
 def family(pid: int) -> list[int]:
@@ -169,12 +170,13 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def resident(pid: int) -> int:
-    """Bytes of a process's resident memory, mapped pages included; 0 once it has ended."""
+def memory(pid: int, field: str) -> int:
+    """Bytes of a process's resident memory, mapped pages included: VmRSS now, VmHWM at most; 0 once it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
         return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), 0)
 
 
 def forget(folder: Path) -> None:
