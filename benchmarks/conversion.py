@@ -5,9 +5,10 @@
 Writes a LLaMA of random bits in bfloat16 (`gin_configs/models/MODEL.gin`, with fewer layers if --layers says so) as
 Hugging Face shards, then `melama convert from-hf` and `melama convert to-hf`, each in processes of its own. Resident
 memory is that of the command and of all it starts, mapped pages included: summed every 20 ms, and not less than what
-the kernel noted as the command's own peak. Each conversion is paired with a plain copy of the files it reads, in another process,
-with the kernel's cache emptied of those files before either; both force what they write to the disk. Which goes first
-alternates. Last, every tensor must have the sha256 it was made with. Needs room for two copies of the model.
+the kernel noted as the command's own peak. Each conversion is paired with a plain copy of the files it reads, in
+another process, with the kernel's cache emptied of those files before either; both force what they write to the disk.
+Which goes first alternates. Last, every tensor must have the sha256 it was made with. Needs room for two copies of the
+model.
 """
 
 from __future__ import annotations
