@@ -36,7 +36,10 @@ _NO_LOCKS_HERE = {
 
 
 class Journal:
-    """Which tensors a conversion has finished, on disk after each.
+    """Which tensors a conversion has finished: in files after each, so that a kill loses none.
+
+    Nothing is forced to the disk for it, which would take longer than the conversion. So where the machine itself went
+    down (it was started anew since), what the journal of a local folder says counts for nothing.
 
     Args:
         path: of its file.
@@ -48,9 +51,12 @@ class Journal:
         self._path, self._of, self.done = path, of, done
 
     def add(self, finished: Mapping[str, Any]) -> None:
-        """Notes tensors whose bytes are on disk."""
+        """Notes tensors whose bytes have been written."""
         self.done |= finished
-        write_whole(self._path, json.dumps({"of": self._of, "done": self.done}).encode())
+        new = self._path if is_bucket(self._path) else self._path.with_suffix(".new")
+        new.write_text(json.dumps({"of": self._of, "boot": _boot(), "done": self.done}))
+        if new != self._path:
+            new.replace(self._path)
 
 
 def write_whole(path: epath.Path, content: bytes) -> None:
@@ -141,11 +147,15 @@ def _local_folder(dst: Path, of: str) -> Iterator[tuple[epath.Path, Journal]]:
     content.mkdir(parents=True, exist_ok=True)
     with _held(partial):
         journal = _journal(epath.Path(partial / JOURNAL), of, partial, dst)
+        if not journal.done:
+            shutil.rmtree(content)
+            content.mkdir()
         try:
             yield epath.Path(content), journal
         except InputError:
             shutil.rmtree(partial)
             raise
+        _force_to_disk(content)
         if dst.is_dir():
             dst.rmdir()
         content.rename(dst)
@@ -168,12 +178,27 @@ def _bucket_folder(dst: str | os.PathLike[str], of: str) -> Iterator[tuple[epath
     path.unlink()
 
 
+def _force_to_disk(folder: Path) -> None:
+    """Every file and folder in a folder, which is about to be called finished."""
+    for path in (*folder.rglob("*"), folder):
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
 def _journal(path: epath.Path, of: str, folder: object, dst: object) -> Journal:
     """The journal that is there, or a new one; InputError where it is another conversion's."""
     said = _read(path) if path.exists() else {"of": of, "done": {}}
     if said.get("of") != of:
         expected = f"the command that began it, with the same source and flags, or {folder} removed"
         raise InputError(folder, f"an unfinished conversion of something else into {dst}", expected)
+    if not is_bucket(path) and said.get("boot", _boot()) != _boot():
+        logging.getLogger(__name__).warning(
+            "%s: the machine was started anew since; this begins again", folder
+        )
+        said["done"] = {}
     journal = Journal(path, of, dict(said["done"]))
     if journal.done:
         logging.getLogger(__name__).warning(
@@ -183,6 +208,12 @@ def _journal(path: epath.Path, of: str, folder: object, dst: object) -> Journal:
         )
     journal.add({})
     return journal
+
+
+def _boot() -> str:
+    """What is another after each start of this machine, and on each machine; empty where the system has no such."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
 
 
 def _read(path: epath.Path) -> dict[str, Any]:

@@ -70,6 +70,8 @@ class StreamHandler(ocp.type_handlers.NumpyHandler):
         self, values: Sequence[StreamedArray], infos: Sequence[ocp.type_handlers.ParamInfo]
     ) -> None:
         stores = {}
+        # Each write would wait for the disk; conversion_folder does so once, for all, at the end.
+        unsynced = ts.Context({"file_io_sync": False}, parent=infos[0].ts_context)
         for value, info in zip(values, infos, strict=True):
             await info.await_path_creation()
             spec = ocp.type_handlers.get_json_tspec_write(
@@ -80,7 +82,7 @@ class StreamHandler(ocp.type_handlers.NumpyHandler):
                 dtype=value.dtype,
                 process_index=jax.process_index(),
             )
-            stores[value.path] = await ts.open(ts.Spec(spec), create=True, open=True, context=info.ts_context)
+            stores[value.path] = await ts.open(ts.Spec(spec), create=True, open=True, context=unsynced)
         await asyncio.to_thread(self._fill, stores)
 
 

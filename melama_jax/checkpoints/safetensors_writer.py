@@ -24,7 +24,7 @@ from melama_jax.checkpoints.safetensors_folder import CODES
 from melama_jax.checkpoints.weights import read_ahead
 from melama_jax.errors import InputError
 
-_SYNC_BYTES = 256 << 20  # what may have to be written again after a kill
+_NOTED_BYTES = 256 << 20  # what may have to be written again after a kill
 
 
 @dataclass(frozen=True)
@@ -82,19 +82,18 @@ def write_file(path: epath.Path, tensors: Sequence[NewTensor], journal: Journal)
     with _open_at(path, start) as file:
         if not start:
             file.write(header)
-        unsynced: dict[str, str] = {}
+        unnoted: dict[str, str] = {}
         size = 0
         todo = tensors[there:]
         for tensor, value in zip(todo, read_ahead([tensor.read for tensor in todo]), strict=True):
             _write_tensor(file, tensor, value)
-            unsynced[tensor.name] = path.name
+            unnoted[tensor.name] = path.name
             size += tensor.bytes
-            if size > _SYNC_BYTES and not is_bucket(path):
-                _sync(path, file)
-                journal.add(unsynced)
-                unsynced, size = {}, 0
-        _sync(path, file)
-    journal.add(unsynced)
+            if size > _NOTED_BYTES and not is_bucket(path):
+                file.flush()
+                journal.add(unnoted)
+                unnoted, size = {}, 0
+    journal.add(unnoted)
 
 
 def _header(tensors: Sequence[NewTensor]) -> bytes:
@@ -137,9 +136,3 @@ def _write_tensor(file: IO[bytes], tensor: NewTensor, value: np.ndarray) -> None
         raise ValueError(f"{tensor.name} is {value.dtype} {value.shape}, announced as {announced}")
     for strip in c_order(value):
         file.write(strip.reshape(-1).view(np.uint8).data)
-
-
-def _sync(path: epath.Path, file: IO[bytes]) -> None:
-    file.flush()
-    if not is_bucket(path):
-        os.fsync(file.fileno())

@@ -57,6 +57,14 @@ def test_another_conversion_is_refused_and_changes_nothing(tmp_path):
         assert journal.done == {"one": 1}
 
 
+def test_a_machine_that_went_down_begins_again(tmp_path, monkeypatch, caplog):
+    begin(tmp_path / "dst")
+    monkeypatch.setattr("melama_jax.checkpoints.conversion_folder._boot", lambda: "another")
+    with conversion_folder(tmp_path / "dst", "a") as (folder, journal):
+        assert journal.done == {} and list(folder.iterdir()) == []
+    assert "begins again" in caplog.text
+
+
 def test_bad_input_leaves_nothing(tmp_path):
     begin(tmp_path / "dst")
     with pytest.raises(InputError, match="a field"), conversion_folder(tmp_path / "dst", "a"):
@@ -118,7 +126,7 @@ def test_a_destination_inside_the_source_is_no_part_of_it(tmp_path):
 @pytest.mark.parametrize("limit", [1, 100, 10**9])
 def test_shards_that_were_cut_off_anywhere_are_written_on(tmp_path, monkeypatch, cut, limit):
     """Every tensor is noted at once here; the file has a torn tensor behind the last one noted."""
-    monkeypatch.setattr("melama_jax.checkpoints.safetensors_writer._SYNC_BYTES", 0)
+    monkeypatch.setattr("melama_jax.checkpoints.safetensors_writer._NOTED_BYTES", 0)
     rng = np.random.default_rng(0)
     values = {f"t{number}": rng.standard_normal((3, number + 1)).astype(np.float32) for number in range(6)}
     read: list[str] = []
