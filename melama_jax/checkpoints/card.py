@@ -47,6 +47,12 @@ class ModelCard:
     data_order: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """The ids that generation_config says end a text (Llama 3 has several); none where it is silent."""
+        named = self.generation_config.get("eos_token_id")
+        return tuple(id_ for id_ in (named if isinstance(named, list) else [named]) if isinstance(id_, int))
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready object; file contents as base64."""
         return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.hf_import import adds_bos, require_fit, tokenizer_config
+from melama_jax.checkpoints.hf_import import adds_bos, require_fit, stated_template
 from melama_jax.checkpoints.hf_names import HF_TENSORS, config_to_hf
 from melama_jax.checkpoints.open import open_weights
+from melama_jax.checkpoints.peft_names import CONFIG_FILE, PEFT_TENSORS, config_to_peft
 from melama_jax.checkpoints.safetensors_folder import write_safetensors
 from melama_jax.checkpoints.weights import DTYPES, Weights, is_stacked
 from melama_jax.errors import InputError
@@ -180,21 +180,7 @@ def _write_file(path: FilePath, tensors: list[_Tensor]) -> None:
 def _write_adapter(folder: FilePath, card: ModelCard, weights: Weights, dtype: str | None) -> None:
     """adapter_config.json and adapter_model.safetensors as PEFT's PeftModel.from_pretrained reads them."""
     assert card.lora is not None
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": None,
-        "inference_mode": True,
-        "r": card.lora.rank,
-        "lora_alpha": int(card.lora.alpha) if card.lora.alpha == int(card.lora.alpha) else card.lora.alpha,
-        "lora_dropout": card.lora.dropout,
-        "target_modules": sorted(card.lora.targets),
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "use_rslora": False,
-        "use_dora": False,
-    }
-    write_json(folder / "adapter_config.json", config)
+    write_json(folder / CONFIG_FILE, config_to_peft(card.lora))
     paths = [path for path in weights.leaves if lora.is_lora_path(path)]
     tensors = [
         _adapter_tensor(weights, path, layer, dtype)
@@ -205,9 +191,7 @@ def _write_adapter(folder: FilePath, card: ModelCard, weights: Weights, dtype: s
 
 
 def _adapter_tensor(weights: Weights, path: Path, layer: int, dtype: str | None) -> _Tensor:
-    leaf, kernel = weights.leaves[path], HF_TENSORS[(*path[:-1], "kernel")].at(layer)
-    matrix = {"lora_a": "lora_A", "lora_b": "lora_B"}[path[-1]]
-    name = f"base_model.model.{kernel.removesuffix('.weight')}.{matrix}.weight"
+    leaf, name = weights.leaves[path], PEFT_TENSORS[path].at(layer)
     target = DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
     return _Tensor(name, leaf.shape[:0:-1], target, lambda: cast(weights.read(path, layer), target, name).T)
 
@@ -226,19 +210,22 @@ def _special_ids(generation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tokenizer_files(src: str | os.PathLike[str], card: ModelCard) -> dict[str, bytes]:
-    """The files a Hugging Face folder brought, as they were, or made from our tokenizer; with our chat template."""
+    """The files a Hugging Face folder brought, as they were, where they say what the card does; else made from ours.
+
+    A foreign folder's own pipeline with our chat template put into it would not do: transformers 5's LlamaTokenizer
+    gives other ids after the end of each turn than were trained on.
+    """
     if not card.tokenizer:
         return {}
     tokenizer = tokenizer_from_files(card.tokenizer)
     require_fit(src, tokenizer, card.model)
     template = get_template(card.chat_template) if card.chat_template else None
     files = card.tokenizer | (card.hf_files or {})
-    if card.hf_files is None or card.add_bos != adds_bos(files):
-        length = card.model.max_seq_len
-        return hf_tokenizer_files(tokenizer, template, add_bos_token=card.add_bos, model_max_length=length)
-    if template is not None:
-        jinja = template.jinja(add_bos=card.add_bos)
-        config = tokenizer_config(files) | {"chat_template": jinja}
-        files["tokenizer_config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode()
-        files.pop("chat_template.jinja", None)  # it would win over the field
-    return files
+    says_so = adds_bos(files) == card.add_bos and template in (None, stated_template(files))
+    if card.hf_files is not None and says_so:
+        return files
+    made = hf_tokenizer_files(
+        tokenizer, template, add_bos_token=card.add_bos, model_max_length=card.model.max_seq_len
+    )
+    # Readers other than transformers want the SentencePiece or tiktoken file itself.
+    return {name: files[name] for name in ("tokenizer.model",) if name in files} | made

@@ -85,10 +85,8 @@ def is_run(directory: str | os.PathLike[str]) -> bool:
         raise InputError(folder, "a file", expected)
     if (folder / "checkpoints").is_dir():
         return True
-    if (folder / "config.json").exists():
+    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
         return False
-    if (folder / "adapter_config.json").exists():
-        raise InputError(folder, "a PEFT adapter without its base model", expected)
     raise InputError(folder, "neither checkpoints/ nor config.json", expected)
 
 

@@ -47,24 +47,24 @@ class TensorFolder(Protocol):
 
 
 class SafetensorsFolder:
-    """model.safetensors, or the shards of model.safetensors.index.json.
+    """model.safetensors (or another file's name), or the shards of model.safetensors.index.json.
 
     Raises:
         InputError: naming the file or tensor, where a header does not fit its file, an index and its shards disagree
             or an index points outside its folder.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, single: str = "model.safetensors"):
         self.tensors: dict[str, TensorInfo] = {}
         self._starts: dict[str, int] = {}
-        for file in shard_files(folder, "model.safetensors"):
+        for file in shard_files(folder, single):
             for name, info, start in _read_header(file):
                 if name in self.tensors:
                     raise InputError(
                         file, f"tensor {name}, also in {self.tensors[name].file.name}", "it only once"
                     )
                 self.tensors[name], self._starts[name] = info, start
-        check_index(folder, "model.safetensors", self.tensors)
+        check_index(folder, single, self.tensors)
 
     def read(self, name: str) -> np.ndarray:
         """See TensorFolder.read."""

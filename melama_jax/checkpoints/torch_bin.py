@@ -15,7 +15,7 @@ from melama_jax.errors import InputError
 
 
 class TorchBinFolder:
-    """pytorch_model.bin, or the shards of pytorch_model.bin.index.json.
+    """pytorch_model.bin (or another file's name), or the shards of pytorch_model.bin.index.json.
 
     Tensors are mapped from their files and copied only when read. Needs torch, which is imported here alone.
 
@@ -23,10 +23,10 @@ class TorchBinFolder:
         InputError: naming the file or tensor, where a file is not plain weights or disagrees with the index.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, single: str = "pytorch_model.bin"):
         self.tensors: dict[str, TensorInfo] = {}
         self._values: dict[str, Any] = {}
-        for file in shard_files(folder, "pytorch_model.bin"):
+        for file in shard_files(folder, single):
             for name, tensor in _load(file).items():
                 if name in self.tensors:
                     raise InputError(
@@ -37,7 +37,7 @@ class TorchBinFolder:
                     raise InputError(f"{file} {name}", f"dtype {dtype}", f"one of {', '.join(DTYPES)}")
                 self.tensors[name] = TensorInfo(tuple(tensor.shape), DTYPES[dtype], file)
                 self._values[name] = tensor
-        check_index(folder, "pytorch_model.bin", self.tensors)
+        check_index(folder, single, self.tensors)
 
     def read(self, name: str) -> np.ndarray:
         """See TensorFolder.read."""

@@ -14,6 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     way = ways.add_parser("from-hf", help="a Hugging Face LLaMA folder into a model directory")
     way.add_argument("src", metavar="SRC", help="folder with config.json and safetensors or .bin files")
     way.add_argument("dst", metavar="DST", help="new model directory")
+    way.add_argument(
+        "--base", metavar="MODEL", help="SRC is a PEFT adapter of this model directory; join them"
+    )
 
     way = ways.add_parser("to-hf", help="a model directory into a Hugging Face folder")
     way.add_argument("src", metavar="SRC", help="model directory; a run's newest checkpoint is taken")
@@ -35,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Converts and says where the result is."""
-    if args.way == "from-hf":
+    if args.way == "from-hf" and args.base is not None:
+        from melama_jax.checkpoints.peft_import import from_peft
+
+        from_peft(args.src, args.base, args.dst)
+    elif args.way == "from-hf":
         from melama_jax.checkpoints.hf_import import from_hf
 
         from_hf(args.src, args.dst)

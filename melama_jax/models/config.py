@@ -93,6 +93,10 @@ class LlamaConfig:
             raise InputError("LlamaConfig", str(error), "the fields of LlamaConfig") from error
 
 
+# The matrices of a layer that may have an adapter, in the order of the block.
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
 @dataclass(frozen=True)
 class LoraConfig:
     """Low-rank adapters on the projections (Hu et al. 2021, arXiv 2106.09685).
@@ -101,28 +105,25 @@ class LoraConfig:
         rank: r, the width of the bottleneck.
         alpha: the update is scaled by alpha / rank.
         dropout: rate applied to the adapter's input while training.
-        targets: names of the projections that get an adapter.
+        targets: which of PROJECTIONS get an adapter; kept in that order.
     """
 
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[str, ...] = PROJECTIONS
 
     def __post_init__(self) -> None:
         require_types(self)
-        object.__setattr__(self, "targets", tuple(self.targets))
         if self.rank < 1:
             raise InputError("LoraConfig.rank", repr(self.rank), "a whole number above 0")
         if not 0 <= self.dropout < 1:
             raise InputError("LoraConfig.dropout", repr(self.dropout), "a rate from 0, below 1")
-        unknown = set(self.targets) - set(LoraConfig.__dataclass_fields__["targets"].default)
+        unknown = set(self.targets) - set(PROJECTIONS)
         if unknown:
-            raise InputError(
-                "LoraConfig.targets",
-                ", ".join(sorted(unknown)),
-                "names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
-            )
+            expected = f"names among {', '.join(PROJECTIONS)}"
+            raise InputError("LoraConfig.targets", ", ".join(sorted(unknown)), expected)
+        object.__setattr__(self, "targets", tuple(name for name in PROJECTIONS if name in self.targets))
 
     @property
     def scale(self) -> float:

@@ -60,9 +60,15 @@ def card_for(
         _check_adapters(run, source)
     return dataclasses.replace(
         card,
-        generation_config=source.generation_config | card.generation_config,
+        generation_config=source.generation_config | card.generation_config | _end_tokens(card, source),
         hf_files=source.hf_files,
     )
+
+
+def _end_tokens(card: ModelCard, source: ModelCard) -> dict[str, Any]:
+    """What ended the source's texts ends the run's, too, beside its tokenizer's own end of text."""
+    ends = tuple(dict.fromkeys(source.eos_ids + card.eos_ids))
+    return {"eos_token_id": list(ends) if len(ends) > 1 else ends[0]}
 
 
 def _config(run: Run, source: ModelCard | None) -> LlamaConfig:
@@ -91,7 +97,9 @@ def _check_same_tokenizer(run: Run, card: ModelCard, source: ModelCard) -> None:
 
 
 def _check_adapters(run: Run, source: ModelCard) -> None:
-    if source.lora is not None and source.lora != run.lora:
+    if source.lora is None:
+        return
+    if run.lora is None or dataclasses.replace(run.lora, dropout=source.lora.dropout) != source.lora:
         raise InputError(
             f"Run.lora with INIT_FROM={run.init_from}",
             str(run.lora),

@@ -1,13 +1,17 @@
-"""Small random LLaMAs, as transformers makes and saves them."""
+"""Small random LLaMAs, as transformers makes and saves them, and their logits."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import torch
 import transformers
 from safetensors import safe_open
+
+from melama_jax.checkpoints.open import open_model
+from melama_jax.models.llama import Llama
 
 SHAPE = {
     "vocab_size": 96,
@@ -68,3 +72,11 @@ def hf_logits(model: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
     """float32 [rows, length, vocab] of a transformers (or PEFT) model."""
     with torch.no_grad():
         return model(torch.from_numpy(ids.astype(np.int64))).logits.float().numpy()
+
+
+def our_logits(directory: Path, ids: np.ndarray) -> np.ndarray:
+    """float32 [rows, length, vocab] of a model directory, computed in float32 by our model."""
+    opened = open_model(directory, dtype="float32")
+    positions = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
+    model = Llama(opened.card.model, opened.card.lora)
+    return np.asarray(jax.jit(model.apply)({"params": opened.params}, ids, positions))
