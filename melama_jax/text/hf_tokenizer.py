@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -132,12 +131,15 @@ def prefix_each_stretch(spec: dict[str, Any]) -> dict[str, Any]:
     Files that transformers 5 writes put it before a text's first stretch only. We encode each turn as a text of its
     own, and transformers all turns as one: the prefix must not depend on that.
     """
-    spec = copy.deepcopy(spec)
+
+    def always(step: dict[str, Any]) -> dict[str, Any]:
+        first = step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first"
+        return step | {"prepend_scheme": "always"} if first else step
+
     pre_tokenizer = spec.get("pre_tokenizer") or {}
-    for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]):
-        if step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first":
-            step["prepend_scheme"] = "always"
-    return spec
+    if "pretokenizers" in pre_tokenizer:
+        pre_tokenizer = pre_tokenizer | {"pretokenizers": [always(s) for s in pre_tokenizer["pretokenizers"]]}
+    return spec | {"pre_tokenizer": always(pre_tokenizer) or None}
 
 
 def _text_spec(spec: dict[str, Any], specials: dict[str, int]) -> dict[str, Any]:

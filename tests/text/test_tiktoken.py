@@ -1,4 +1,4 @@
-"""Llama 3's tiktoken file as our tokenizer, against tiktoken itself and transformers' own converter."""
+"""Llama 3's tiktoken file as our tokenizer, against tiktoken itself; and its export, as transformers opens it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import tiktoken
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiktoken.load import load_tiktoken_bpe
-from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from melama_jax.errors import InputError
-from melama_jax.text.tiktoken_to_hf import is_tiktoken, tiktoken_files
+from melama_jax.text.chat import ME_LLAMA
 from melama_jax.text.tokenizer import load_tokenizer, tokenizer_from_files
+from tests.text.chats import awkward_conversations, require_ids_trained_on
 from tests.text.conftest import LLAMA3_SPLIT
+from tests.text.export import auto_tokenizer
 from tests.text.strategies import SCRAPS, texts_with_specials
 
 # What the published Llama-3.1 tokenizer_config.json calls these ids.
@@ -49,11 +50,6 @@ def model(shared, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def converted(model):
-    return TikTokenConverter(str(model), extra_special_tokens=None).converted()
-
-
-@pytest.fixture(scope="module")
 def reference(model):
     return tiktoken.Encoding(
         "llama3", pat_str=LLAMA3_SPLIT, mergeable_ranks=load_tiktoken_bpe(str(model)), special_tokens={}
@@ -69,11 +65,21 @@ def ours(model):
 @example("a" * 200)
 @example(" " * 90 + "\n" * 90)
 @settings(max_examples=300, deadline=None)
-def test_ids_are_those_of_tiktoken_and_of_transformers_converter(ours, reference, converted, text):
+def test_ids_are_those_of_tiktoken(ours, reference, text):
     ids = ours.encode(text)
     assert ids == reference.encode(text, disallowed_special=())
-    assert ids == converted.encode(text, add_special_tokens=False).ids
     assert ours.decode(ids) == text
+
+
+@pytest.fixture(scope="module")
+def exported(ours, tmp_path_factory):
+    return auto_tokenizer(tmp_path_factory.mktemp("exported"), ours, ME_LLAMA)
+
+
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_apply_chat_template_gives_the_ids_trained_on(ours, exported, data):
+    require_ids_trained_on(ours, ME_LLAMA, True, exported, data.draw(awkward_conversations(exported)))
 
 
 def test_every_token_of_the_file_has_its_rank(ours, reference, model):
@@ -93,22 +99,6 @@ def test_special_tokens_have_the_published_ids(ours):
     assert {id_: added[id_]["content"] for id_ in PUBLISHED} == PUBLISHED
     assert len({token["content"] for token in added.values()}) == 256
     assert (ours.bos_id, ours.eos_id, ours.pad_id, ours.vocab_size) == (128000, 128001, 128004, 128256)
-
-
-def test_a_folder_of_either_form_is_the_same_tokenizer(ours, model, tmp_path):
-    (tmp_path / "tokenizer.model").write_bytes(model.read_bytes())
-    text = "Typed <|eot_id|> and  spaces, 38.5 °C 😷"
-    assert (
-        load_tokenizer(tmp_path).encode(text)
-        == ours.encode(text)
-        == tokenizer_from_files(ours.files()).encode(text)
-    )
-    # What is beside it names another end of text; a tokenizer.json is preferred to the tiktoken file.
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eot_id|>"}))
-    assert load_tokenizer(tmp_path).eos_id == 128009
-    (tmp_path / "tokenizer.json").write_bytes(b"{")
-    with pytest.raises(InputError, match=r"tokenizer\.json"):
-        load_tokenizer(tmp_path)
 
 
 def lines(tokens: list[bytes]) -> bytes:
@@ -135,12 +125,15 @@ def test_a_damaged_file_is_refused_by_its_line(tmp_path, content, part):
         load_tokenizer(file)
 
 
-def test_a_small_file_of_the_same_kind(tmp_path):
-    tokens = [*BYTES, b"ab", b"abab", b" ab"]
-    file = tmp_path / "tokenizer.model"
-    file.write_bytes(lines(tokens))
-    ours = load_tokenizer(file)
+def test_a_folder_with_a_small_file_of_the_same_kind(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(lines([*BYTES, b"ab", b"abab", b" ab"]))
+    ours = load_tokenizer(tmp_path)
     assert ours.encode("abab ab") == [257, 258]
-    assert ours.bos_id == 259
-    assert is_tiktoken(file.read_bytes())
-    assert list(tiktoken_files(file.read_bytes())) == ["tokenizer.json", "tokenizer_config.json"]
+    assert tokenizer_from_files(ours.files()).encode("abab ab") == [257, 258]
+    assert (ours.bos_id, ours.eos_id) == (259, 260)
+    # What is beside it names another end of text; a tokenizer.json is preferred to the tiktoken file.
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|eot_id|>"}))
+    assert load_tokenizer(tmp_path).eos_id == 268
+    (tmp_path / "tokenizer.json").write_bytes(b"{")
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
+        load_tokenizer(tmp_path)
