@@ -30,9 +30,10 @@ def hf_tokenizer_files(
 ) -> dict[str, bytes]:
     """Files that transformers' `AutoTokenizer` loads offline, to give the ids that we give.
 
-    Two differences stay: transformers reads a special token typed in a text as that token (unless called
-    with split_special_tokens=True), and its byte fallback decodes a run of bytes that is not UTF-8 to
-    replacement characters whole.
+    Two differences stay. transformers reads a special token typed in a text as that token, unless called with
+    split_special_tokens=True. In a conversation nothing helps: `apply_chat_template` makes one string of it, where a
+    "</s>" typed in a message and the template's own are the same characters. And its byte fallback decodes a run of
+    bytes that is not UTF-8 to replacement characters whole.
 
     Args:
         tokenizer: one of ours; a SentencePiece model must be of LLaMA's kind.

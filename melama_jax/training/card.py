@@ -67,8 +67,8 @@ def card_for(
 
 def _end_tokens(card: ModelCard, source: ModelCard) -> dict[str, Any]:
     """What ended the source's texts ends the run's, too, beside its tokenizer's own end of text."""
-    ends = tuple(dict.fromkeys(source.eos_ids + card.eos_ids))
-    return {"eos_token_id": list(ends) if len(ends) > 1 else ends[0]}
+    ends = list(dict.fromkeys(source.eos_ids + card.eos_ids))
+    return {"eos_token_id": ends if len(ends) > 1 else ends[0]}
 
 
 def _config(run: Run, source: ModelCard | None) -> LlamaConfig:

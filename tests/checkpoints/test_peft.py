@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import peft
 import pytest
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
@@ -18,6 +19,10 @@ from melama_jax.checkpoints.hf_import import from_hf
 from melama_jax.checkpoints.open import open_model
 from melama_jax.checkpoints.peft_import import from_peft, open_peft
 from melama_jax.errors import InputError
+from melama_jax.text.chat import ME_LLAMA
+from melama_jax.text.hf_files import hf_tokenizer_files
+from melama_jax.text.hf_tokenizer import HfTokenizer
+from melama_jax.text.tokenizer import tokenizer_from_files
 from tests.checkpoints.models import hf_logits, hf_model, our_logits, raw_tensors, token_ids
 
 CONFIGS = {
@@ -180,6 +185,21 @@ def test_tensors_that_do_not_fit(base, copy):
     refused(copy, base, "truncated")
     file.unlink()
     refused(copy, base, "no adapter weights")
+
+
+def test_an_adapter_may_bring_its_tokenizer(base, copy):
+    bpe = tokenizers.models.BPE(vocab={"<s>": 0, "</s>": 1, "a": 2, "b": 3}, merges=[])
+    files = {"tokenizer.json": tokenizers.Tokenizer(bpe).to_str().encode()}
+    for name, content in hf_tokenizer_files(HfTokenizer(files), ME_LLAMA, add_bos_token=False).items():
+        (copy / name).write_bytes(content)
+    card, _ = open_peft(copy, base)
+    assert (card.chat_template, card.add_bos) == ("me_llama", False)
+    assert tokenizer_from_files(card.tokenizer).encode("ab") == [2, 3]
+    bpe = tokenizers.models.BPE(
+        vocab={chr(97 + id_): id_ for id_ in range(95)} | {"<s>": 95, "</s>": 96}, merges=[]
+    )
+    (copy / "tokenizer.json").write_bytes(tokenizers.Tokenizer(bpe).to_str().encode())
+    refused(copy, base, "a tokenizer of 97 ids", "at most 96")
 
 
 def test_base_and_adapter_must_be_what_they_are_taken_for(base, adapter, tmp_path):
