@@ -265,13 +265,10 @@ def test_what_is_no_model_directory(tmp_path, single):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     for name, part in (
         ("absent", "nothing there"),
         ("file", "a file"),
         ("empty", "neither"),
-        ("adapter", "PEFT"),
     ):
         for use in (open_model, lambda folder: to_hf(folder, tmp_path / "dst")):
             with pytest.raises(InputError, match=expected) as error:
