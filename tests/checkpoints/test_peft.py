@@ -81,10 +81,13 @@ def test_peft_computes_what_we_compute_and_gets_its_tensors_back(base, tmp_path,
     np.testing.assert_allclose(hf_logits(again, ids), theirs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["folder", "run"])
 @pytest.mark.parametrize(
-    ("base_dtype", "dtype"),
-    [(torch.bfloat16, torch.float32), (torch.float16, torch.float16), (torch.float32, torch.bfloat16)],
+    ("kind", "base_dtype", "dtype"),
+    [
+        ("run", torch.bfloat16, torch.float32),
+        ("folder", torch.float16, torch.float16),
+        ("folder", torch.float32, torch.bfloat16),
+    ],
 )
 def test_every_dtype_passes_through_as_stored(tmp_path, kind, base_dtype, dtype):
     base = tmp_path / "base"
