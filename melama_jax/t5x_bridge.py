@@ -21,11 +21,10 @@ from flax.core import freeze
 from flax.linen import partitioning as axes
 from jax.sharding import Mesh, NamedSharding
 
-from melama_jax import files
 from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.hf_import import require_fit
 from melama_jax.checkpoints.open import open_model, open_weights
-from melama_jax.checkpoints.t5x_checkpoint import CARD_FILE
+from melama_jax.checkpoints.t5x_checkpoint import write_card
 from melama_jax.errors import InputError
 from melama_jax.generation.attention import bind_cached_attention
 from melama_jax.gin_edge import register_names
@@ -256,7 +255,7 @@ def summarize(
     card = _card(config, tokenizer, init_from)
     gin_utils.summarize_gin_config(model_dir, summary_writer, step)
     if jax.process_index() == 0:
-        files.write_json(Path(model_dir) / CARD_FILE, card.to_json())
+        write_card(model_dir, card)
 
 
 def _card(config: LlamaConfig, tokenizer: str, init_from: str | None) -> ModelCard:
