@@ -1,9 +1,9 @@
 """Our model, optimizer and mesh for T5X's own trainer (https://github.com/google-research/t5x).
 
-`python -m t5x.train` reads gin_configs/t5x/, whose files put together what is here and in tasks/. T5X's DecoderOnlyModel
-holds the module, its Trainer the loop, its checkpoint manager the state; checkpoints/t5x_checkpoint.py reads what it
-saves. Importing this module imports T5X, with it seqio and TensorFlow, and makes the names of gin_configs/models and
-gin_configs/data known to gin.
+`python -m t5x.train` reads gin_configs/t5x/, whose files put together what is here and in tasks/. T5X's
+DecoderOnlyModel holds the module, its Trainer the loop, its checkpoint manager the state; what it saves is read by
+checkpoints/t5x_checkpoint.py. Importing this module imports T5X, with it seqio and TensorFlow, and makes the names of
+gin_configs/models and gin_configs/data known to gin.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from melama_jax.training.config import AdamW
 from melama_jax.training.optimizer import make_optimizer, schedule
 
 try:
-    from t5x import gin_utils, optimizers, partitioning, utils
+    from t5x import gin_utils, optimizers, partitioning, utils  # pyright: ignore[reportMissingImports]
 except ModuleNotFoundError as error:
     script = Path(__file__).with_name("install_t5x.sh")
     raise InputError("t5x", f"no module named {error.name}", f"T5X, as `sh {script}` installs it") from error
@@ -183,7 +183,9 @@ class Partitioner(partitioning.PjitPartitioner):
     """
 
     def __init__(self, mesh: MeshShape):
-        super().__init__(num_partitions=1, logical_axis_rules=RULES)  # T5X wants a number, for the mesh it would make
+        super().__init__(
+            num_partitions=1, logical_axis_rules=RULES
+        )  # T5X wants a number, for the mesh it would make
         self._shape = mesh
 
     @functools.cached_property
@@ -233,7 +235,9 @@ class Initializer(utils.TrainStateInitializer):
         if self._init_from is None:
             return state
         mesh = self._partitioner.mesh
-        shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), self.train_state_axes.params.unfreeze())
+        shardings = jax.tree.map(
+            lambda spec: NamedSharding(mesh, spec), self.train_state_axes.params.unfreeze()
+        )
         dtype = jax.tree.leaves(state.params)[0].dtype.name
         return state.replace_params(freeze(open_model(self._init_from, shardings, dtype).params))
 

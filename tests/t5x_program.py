@@ -63,7 +63,9 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     params = jax.device_get(state.params.unfreeze())
     return {
         "step": step,
-        "inputs": [np.array_equal(shift(ours(batch), BOS)[0], batch["decoder_input_tokens"]) for batch in batches],
+        "inputs": [
+            np.array_equal(shift(ours(batch), BOS)[0], batch["decoder_input_tokens"]) for batch in batches
+        ],
         "losses": losses(model, plain, params, batches[0]),
         "micro_batches": micro_batches(model, state, batches[0]),
         "specs": specs(model.module.llama, partitioner, state),
@@ -74,7 +76,11 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
 def ours(batch: Batch) -> Batch:
     """A batch under our names."""
-    names = {"tokens": "decoder_target_tokens", "positions": "decoder_positions", "segment_ids": "decoder_segment_ids"}
+    names = {
+        "tokens": "decoder_target_tokens",
+        "positions": "decoder_positions",
+        "segment_ids": "decoder_segment_ids",
+    }
     weights = jnp.asarray(batch["decoder_loss_weights"], jnp.float32)
     return {"weights": weights, **{name: jnp.asarray(batch[theirs]) for name, theirs in names.items()}}
 
@@ -84,7 +90,9 @@ def losses(model: Any, plain: Llama, params: Any, batch: Batch) -> dict[str, tup
 
     def both(case: Batch) -> tuple[float, float]:
         theirs = jax.jit(lambda params, batch: model.loss_fn(params, batch, None)[0])(params, case)
-        total, weight = jax.jit(lambda params, batch: next_token_loss(plain, params, batch, BOS))(params, ours(case))
+        total, weight = jax.jit(lambda params, batch: next_token_loss(plain, params, batch, BOS))(
+            params, ours(case)
+        )
         return float(theirs), float(total / weight)
 
     shape = batch["decoder_positions"].shape
@@ -100,7 +108,9 @@ def micro_batches(model: Any, state: Any, batch: Batch) -> float:
 
     def gradients(pieces: int) -> Any:
         model._loss_normalizing_factor = float(batch["decoder_positions"].size)
-        cut = jax.jit(lambda state, batch: trainer.accumulate_grads_microbatched(model, state, batch, key, pieces)[0])
+        cut = jax.jit(
+            lambda state, batch: trainer.accumulate_grads_microbatched(model, state, batch, key, pieces)[0]
+        )
         return cut(state, batch)
 
     key = jax.random.PRNGKey(0)
@@ -126,8 +136,10 @@ def specs(llama: Llama, partitioner: Any, state: Any) -> dict[str, tuple[str, st
     return {"/".join(path): (str(theirs[path]), str(wanted[path].spec), lies(path)) for path in wanted}
 
 
-def went_on(plain: Llama, optimizer: Any, request: dict[str, Any], batches: list[Batch], params: Any) -> list[float]:
-    """Our trainer's steps from T5X's checkpoint: how far both trainers moved the weights, and how far apart they are."""
+def went_on(
+    plain: Llama, optimizer: Any, request: dict[str, Any], batches: list[Batch], params: Any
+) -> list[float]:
+    """Our trainer's steps from T5X's checkpoint: how far T5X moved the weights since, how far from it ours are."""
     folder = epath.Path(request["model_dir"]) / f"checkpoint_{request['resumed_from']}" / "state"
     saved = jax.device_get(tree_handler().restore(folder))
     start = saved["target"]
@@ -149,7 +161,9 @@ def speak(model: Any, params: Any, token_ids: list[list[int]], prompts: list[lis
     batch = {"decoder_input_tokens": ids, "decoder_target_tokens": jnp.roll(ids, -1, axis=1)}
     logits = jax.jit(model._compute_logits)(params, batch)
     weights = (jnp.arange(ids.shape[1]) < ids.shape[1] - 1).astype(jnp.int32)
-    scores = jax.jit(model.score_batch)(params, {**batch, "decoder_loss_weights": jnp.tile(weights, (len(ids), 1))})
+    scores = jax.jit(model.score_batch)(
+        params, {**batch, "decoder_loss_weights": jnp.tile(weights, (len(ids), 1))}
+    )
     inputs = np.zeros((len(prompts), 48), np.int32)
     for row, prompt in zip(inputs, prompts, strict=True):
         row[: len(prompt) + 1] = [BOS, *prompt]

@@ -39,7 +39,9 @@ ROUNDING = 1e-6
 def start(shared, tmp_path_factory) -> Path:
     """A random Hugging Face LLaMA with a tokenizer of the real texts' own, and the table beside it."""
     if not (SHARED / "vendor" / "t5x").is_dir():
-        pytest.skip("no ../shared/vendor/t5x beside this checkout: T5X's sources are missing, this test needs them")
+        pytest.skip(
+            "no ../shared/vendor/t5x beside this checkout: T5X's sources are missing, this test needs them"
+        )
     folder = tmp_path_factory.mktemp("t5x")
     random_model(CONFIG).save_pretrained(folder / "hf")
     with (shared / "c4" / "c4_demo.jsonl").open() as lines:
@@ -197,12 +199,24 @@ def test_t5x_s_greedy_decoding_is_transformers_own(start, exported):
     decoded = np.load(start / "spoken.npz")["decoded"]
     for row, prompt in zip(decoded, PROMPTS, strict=True):
         ids = torch.tensor([[1, *prompt]])
-        said = exported.generate(ids, max_length=decoded.shape[1] + 1, do_sample=False, eos_token_id=2, pad_token_id=0)
+        said = exported.generate(
+            ids, max_length=decoded.shape[1] + 1, do_sample=False, eos_token_id=2, pad_token_id=0
+        )
         said = said[0, 1:].numpy()
         assert row[: len(said)].tolist() == said.tolist()
 
 
 def test_a_checkpoint_from_before_orbax_is_the_same_model(start, exported):
-    assert melama("convert", "from-t5x", start / "legacy" / f"checkpoint_{LAST}", start / "old", "--model", start / "hf").code == 0
+    assert (
+        melama(
+            "convert",
+            "from-t5x",
+            start / "legacy" / f"checkpoint_{LAST}",
+            start / "old",
+            "--model",
+            start / "hf",
+        ).code
+        == 0
+    )
     old, new = arrays(start / "old"), arrays(start / "last")
     assert all(np.array_equal(old[path], new[path]) for path in new) and old.keys() == new.keys()

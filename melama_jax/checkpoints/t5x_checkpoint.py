@@ -23,7 +23,7 @@ import tensorstore as ts
 from etils import epath
 from flax import serialization
 
-from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.card import T5X_CARD_FILE, ModelCard
 from melama_jax.checkpoints.damage import Damaged, reading
 from melama_jax.checkpoints.hf_import import save_converted
 from melama_jax.checkpoints.open import open_weights
@@ -33,15 +33,14 @@ from melama_jax.errors import InputError
 from melama_jax.files import require_empty_dir
 from melama_jax.models.params import Path, flatten
 
-CARD_FILE = "melama_card.json"
 _STEP = re.compile(r"checkpoint_(\d+)")
 _PARAMS = "target"
 
 
 def write_card(model_dir: str | os.PathLike[str], card: ModelCard) -> None:
     """Puts a card beside the checkpoints of a T5X run, local or gs://."""
-    file = epath.Path(model_dir) / CARD_FILE
-    unfinished = file.with_name(f".{CARD_FILE}.tmp")
+    file = epath.Path(model_dir) / T5X_CARD_FILE
+    unfinished = file.with_name(f".{T5X_CARD_FILE}.tmp")
     unfinished.write_text(json.dumps(card.to_json()))
     unfinished.replace(file)
 
@@ -89,7 +88,8 @@ class T5xWeights:
         self._folder, self._scratch = folder, scratch
         self._arrays = _orbax_arrays(folder) if (folder / "state").is_dir() else _msgpack_arrays(folder)
         self.leaves: Mapping[Path, jax.ShapeDtypeStruct] = {
-            path: jax.ShapeDtypeStruct(array.shape, array.dtype.numpy_dtype) for path, array in self._arrays.items()
+            path: jax.ShapeDtypeStruct(array.shape, array.dtype.numpy_dtype)
+            for path, array in self._arrays.items()
         }
         self._by_layer: tuple[Path, ts.TensorStore] | None = None
 
@@ -141,9 +141,11 @@ def _checkpoint(src: epath.Path) -> epath.Path:
 
 def _read_card(folder: epath.Path) -> ModelCard:
     """The card beside a checkpoint."""
-    file = folder.parent / CARD_FILE
+    file = folder.parent / T5X_CARD_FILE
     if not file.exists():
-        raise InputError(file, "no such file", "the card of a run with t5x/pretrain.gin; without it give --model DIR")
+        raise InputError(
+            file, "no such file", "the card of a run with t5x/pretrain.gin; without it give --model DIR"
+        )
     try:
         return ModelCard.from_json(json.loads(file.read_text()))
     except ValueError as error:
@@ -163,7 +165,7 @@ def _orbax_arrays(folder: epath.Path) -> dict[Path, ts.TensorStore]:
 def _msgpack_arrays(folder: epath.Path) -> dict[Path, ts.TensorStore]:
     """Arrays lie in the file itself, or it says where: always under their own name, so nothing else is followed."""
     with reading(folder, "checkpoint"):
-        tree = serialization.msgpack_restore((folder / "checkpoint").read_bytes())
+        tree: Any = serialization.msgpack_restore((folder / "checkpoint").read_bytes())
         entries = flatten(tree["optimizer"][_PARAMS])
     found = {path: entry for path, entry in entries.items() if isinstance(entry, np.ndarray)}
     arrays = {path: ts.array(entry) for path, entry in found.items()}
@@ -187,4 +189,4 @@ def _open(folder: epath.Path, path: Path, kvstore: Any) -> ts.TensorStore:
 def _store(folder: epath.Path) -> Any:
     """A folder for TensorStore."""
     path = os.fspath(folder)
-    return f"{path}/" if "://" in path else {"driver": "file", "path": f"{os.path.abspath(path)}/"}
+    return f"{path}/" if "://" in path else {"driver": "file", "path": f"{FilePath(path).absolute()}/"}

@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     way = ways.add_parser("from-t5x", help="a T5X checkpoint into a model directory")
     way.add_argument("src", metavar="SRC", help="a checkpoint_STEP folder, or T5X's MODEL_DIR for its newest")
     way.add_argument("dst", metavar="DST", help="new model directory")
-    way.add_argument("--model", metavar="DIR", help="model directory it was trained from; default: SRC's own card")
+    way.add_argument(
+        "--model", metavar="DIR", help="model directory it was trained from; default: SRC's own card"
+    )
 
     for way in ways.choices.values():  # a flag stands where it is typed: behind the paths
         way.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -43,7 +43,9 @@ def vocabulary(tokenizer: str) -> seqio.SentencePieceVocabulary:
     file = _model_file(tokenizer)
     made = seqio.SentencePieceVocabulary(str(file))
     if not any(made.tokenizer.IsByte(id_) for id_ in range(made.vocab_size)):
-        raise InputError(file, "no byte pieces", "a model with byte fallback: seqio takes <unk>, id 0, for padding")
+        raise InputError(
+            file, "no byte pieces", "a model with byte fallback: seqio takes <unk>, id 0, for padding"
+        )
     return made
 
 

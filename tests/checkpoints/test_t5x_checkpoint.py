@@ -21,11 +21,11 @@ from melama_jax.models.config import LlamaConfig
 from melama_jax.models.params import flatten, unflatten
 
 CONFIG = LlamaConfig(40, 16, 24, 3, 4, 2, 4, 32)
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+FLOAT32, BFLOAT16 = np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16)
 QUERY = ("layers", "attention", "q_proj", "kernel")
 
 
-def random_arrays(dtype: np.dtype = np.dtype(np.float32)) -> dict:
+def random_arrays(dtype: np.dtype = FLOAT32) -> dict:
     rng = np.random.default_rng(0)
     return {path: rng.normal(size=leaf.shape).astype(dtype) for path, leaf in expected_leaves(CONFIG).items()}
 
@@ -56,7 +56,12 @@ def save_msgpack(model_dir: Path, arrays: dict, step: int = 3, places: dict | No
         store = ts.open(spec, create=True, dtype=array.dtype.name, shape=array.shape).result()
         store.write(array).result()
         kvstore = {"driver": "file", "path": (places or {}).get(path, name)}
-        entries[path] = {"driver": "zarr", "dtype": array.dtype.name, "kvstore": kvstore, "metadata": metadata}
+        entries[path] = {
+            "driver": "zarr",
+            "dtype": array.dtype.name,
+            "kvstore": kvstore,
+            "metadata": metadata,
+        }
     tree = {"target": unflatten(entries), "state": {"step": np.int32(step)}}
     (folder / "checkpoint").write_bytes(serialization.to_bytes({"version": 3, "optimizer": tree}))
     return folder
@@ -65,7 +70,7 @@ def save_msgpack(model_dir: Path, arrays: dict, step: int = 3, places: dict | No
 SAVE = {"orbax": save_orbax, "msgpack": save_msgpack}
 
 
-@pytest.mark.parametrize("dtype", [np.dtype(np.float32), BFLOAT16], ids=str)
+@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=str)
 @pytest.mark.parametrize("kind", SAVE)
 def test_every_bit_arrives_in_the_stored_dtype(kind, dtype, tmp_path):
     SAVE[kind](tmp_path / "run", random_arrays(), step=2)
@@ -97,7 +102,10 @@ def without_query(arrays: dict) -> dict:
 
 WRONG_TREES = {
     "missing": (without_query, "no parameter layers/attention/q_proj/kernel"),
-    "unknown": (lambda arrays: arrays | {("layers", "bias"): arrays[QUERY]}, "an unknown parameter layers/bias"),
+    "unknown": (
+        lambda arrays: arrays | {("layers", "bias"): arrays[QUERY]},
+        "an unknown parameter layers/bias",
+    ),
     "shape": (lambda arrays: arrays | {QUERY: arrays[QUERY][:2]}, r"q_proj/kernel of shape \(2, 16, 16\)"),
 }
 
@@ -127,7 +135,9 @@ def test_an_index_is_followed_to_its_own_arrays_only(place, tmp_path):
 
 
 def cut_array(folder: Path) -> None:
-    chunk = next(file for file in sorted(folder.glob("target.*up_proj.kernel/*")) if not file.name.startswith("."))
+    chunk = next(
+        file for file in sorted(folder.glob("target.*up_proj.kernel/*")) if not file.name.startswith(".")
+    )
     chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
 
 
@@ -141,7 +151,10 @@ MSGPACK_DAMAGE = {
         lambda folder: (folder / "checkpoint").write_bytes((folder / "checkpoint").read_bytes()[:99]),
         "checkpoint: ",
     ),
-    "a pickle": (lambda folder: (folder / "checkpoint").write_bytes(b"\x80\x04cos\nsystem\n."), "checkpoint: "),
+    "a pickle": (
+        lambda folder: (folder / "checkpoint").write_bytes(b"\x80\x04cos\nsystem\n."),
+        "checkpoint: ",
+    ),
     "no parameters": (
         lambda folder: (folder / "checkpoint").write_bytes(serialization.to_bytes({"version": 3})),
         "optimizer",
