@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax.core import freeze
-from flax.linen import partitioning as axes
+from flax.linen.partitioning import AxisMetadata
 from jax.sharding import Mesh, NamedSharding
 
 from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.hf_import import require_fit
 from melama_jax.checkpoints.open import open_model, open_weights
-from melama_jax.checkpoints.t5x_checkpoint import write_card
+from melama_jax.checkpoints.t5x_checkpoint import read_card, write_card
 from melama_jax.errors import InputError
 from melama_jax.generation.attention import bind_cached_attention
 from melama_jax.gin_edge import register_names
@@ -63,7 +65,7 @@ class DecoderModule(nn.Module):
         """{"params": arrays, "params_axes": their logical axis names}, as `param_with_axes` would leave them."""
         boxed = random_params(self.llama, rngs)
         names = {
-            (*path[:-1], f"{path[-1]}_axes"): axes.AxisMetadata(leaf.names)
+            (*path[:-1], f"{path[-1]}_axes"): AxisMetadata(leaf.names)
             for path, leaf in flatten(boxed).items()
         }
         return {"params": nn.unbox(boxed), "params_axes": unflatten(names)}
@@ -100,8 +102,11 @@ class DecoderModule(nn.Module):
             float32 [batch, length, vocab].
 
         Raises:
-            InputError: decoder_causal_attention is given.
+            InputError: decoder_causal_attention is given, or more tokens a row than the model was made for.
         """
+        longest = self.llama.config.max_seq_len
+        if decoder_input_tokens.shape[1] > longest:
+            raise InputError("TASK_FEATURE_LENGTHS", f"{decoder_input_tokens.shape[1]}", f"at most {longest}")
         if decoder_causal_attention is not None:
             expected = "None (inputs_bidirectional_attention=False): a LLaMA is causal throughout"
             raise InputError("decoder_causal_attention", "a mask", expected)
@@ -185,13 +190,27 @@ class Partitioner(partitioning.PjitPartitioner):
     def __init__(self, mesh: MeshShape):
         super().__init__(
             num_partitions=1, logical_axis_rules=RULES
-        )  # T5X wants a number, for the mesh it would make
+        )  # 1: T5X wants a number, ours is in the mesh
         self._shape = mesh
 
     @functools.cached_property
     def mesh(self) -> Mesh:
         """Our five axes over all devices."""
         return make_mesh(self._shape)
+
+    def get_local_chunk_info(
+        self, global_shape: tuple[int, ...], mesh_axes: Sequence[str | tuple[str, ...] | None]
+    ) -> partitioning.LocalChunkInfo:
+        """This host's part of an array, for T5X's older checkpoints; T5X's own knows one mesh axis a dimension."""
+        chunker = self._local_chunker
+        named = [(axes,) if isinstance(axes, str) else tuple(axes or ()) for axes in mesh_axes]
+        part = []
+        for axes, size in zip(named, global_shape, strict=True):
+            share = size // math.prod(chunker.num_chunks[axis] for axis in axes)
+            start = chunker.get_shard_id(axes) * share
+            part.append(slice(start, start + share))
+        replica = chunker.get_replica_id({axis for axes in named for axis in axes})
+        return partitioning.LocalChunkInfo(tuple(part), replica)
 
 
 def adamw(config: AdamW, train_steps: int) -> optimizers.OptaxWrapper:
@@ -222,15 +241,18 @@ class Initializer(utils.TrainStateInitializer):
 
     Args:
         init_from: an Orbax or Hugging Face model directory; None: random weights.
-        more: what T5X gives.
+        init_fn: T5X's, a method of its model.
+        more: what else T5X gives.
     """
 
-    def __init__(self, init_from: str | None = None, **more: Any):
-        super().__init__(**more)
-        self._init_from = init_from
+    def __init__(self, init_from: str | None = None, *, init_fn: Any, **more: Any):
+        super().__init__(init_fn=init_fn, **more)
+        self._init_from, self._module = init_from, init_fn.__self__.module
 
     def from_scratch(self, init_rng: jax.Array) -> Any:
-        """Step 0 on the mesh, each array in its shards."""
+        """Step 0 on the mesh, each array in its shards; InputError where init_from is another model."""
+        if self._init_from is not None:
+            _require_model(open_weights(self._init_from)[0], self._module.llama.config, self._init_from)
         state = super().from_scratch(init_rng)
         if self._init_from is None:
             return state
@@ -240,6 +262,11 @@ class Initializer(utils.TrainStateInitializer):
         )
         dtype = jax.tree.leaves(state.params)[0].dtype.name
         return state.replace_params(freeze(open_model(self._init_from, shardings, dtype).params))
+
+
+def _require_model(source: ModelCard, config: LlamaConfig, where: str) -> None:
+    if source.model != config or source.lora is not None:
+        raise InputError(where, f"{source.model}, adapters {source.lora}", f"{config} without adapters")
 
 
 def summarize(
@@ -254,31 +281,34 @@ def summarize(
     """T5X's summarize_gin_config, and beside its checkpoints the card they need to be used outside T5X.
 
     Raises:
-        InputError: the tokenizer, the model and the model it starts from do not fit together.
+        InputError: the model and its tokenizer do not fit together, or are not those the run began with.
     """
-    card = _card(config, tokenizer, init_from)
+    card = _card(config, tokenizer)
+    before = read_card(model_dir)
+    source = before or (open_weights(init_from)[0] if init_from is not None else None)
+    if source is not None:
+        card = _with_what_it_came_with(card, source, model_dir if before else str(init_from))
     gin_utils.summarize_gin_config(model_dir, summary_writer, step)
     if jax.process_index() == 0:
         write_card(model_dir, card)
 
 
-def _card(config: LlamaConfig, tokenizer: str, init_from: str | None) -> ModelCard:
-    text = load_tokenizer(tokenizer)
-    require_fit(tokenizer, text, config)
-    card = ModelCard(
+def _card(config: LlamaConfig, tokenizer: str) -> ModelCard:
+    opened = load_tokenizer(tokenizer)
+    require_fit(tokenizer, opened, config)
+    return ModelCard(
         config,
-        tokenizer=text.files(),
-        generation_config={"bos_token_id": text.bos_id, "eos_token_id": text.eos_id},
+        tokenizer=opened.files(),
+        generation_config={"bos_token_id": opened.bos_id, "eos_token_id": opened.eos_id},
         gin=gin_utils.get_gin_config_str(),
     )
-    if init_from is None:
-        return card
-    source = open_weights(init_from)[0]
-    if source.model != config or source.lora is not None:
-        raise InputError("INIT_FROM", f"{source.model}, LoRA {source.lora}", f"{config} without adapters")
+
+
+def _with_what_it_came_with(card: ModelCard, source: ModelCard, where: str) -> ModelCard:
+    _require_model(source, card.model, where)
     ours, theirs = (one.tokenizer.get(MODEL_FILE) for one in (card, source))
     if theirs is not None and ours != theirs:
-        raise InputError("TOKENIZER", "another tokenizer", f"the one of {init_from}")
+        raise InputError("TOKENIZER", "another tokenizer", f"the one of {where}")
     return dataclasses.replace(
         card,
         chat_template=source.chat_template,

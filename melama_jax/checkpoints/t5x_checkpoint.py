@@ -45,6 +45,17 @@ def write_card(model_dir: str | os.PathLike[str], card: ModelCard) -> None:
     unfinished.replace(file)
 
 
+def read_card(model_dir: str | os.PathLike[str]) -> ModelCard | None:
+    """The card beside the checkpoints of a T5X run, if there is one; InputError where it is none."""
+    file = epath.Path(model_dir) / T5X_CARD_FILE
+    if not file.exists():
+        return None
+    try:
+        return ModelCard.from_json(json.loads(file.read_text()))
+    except ValueError as error:
+        raise InputError(file, str(error), "a card as t5x_bridge writes it") from error
+
+
 def from_t5x(
     src: str | os.PathLike[str], dst: str | os.PathLike[str], model: str | os.PathLike[str] | None = None
 ) -> None:
@@ -65,7 +76,10 @@ def from_t5x(
     """
     target = require_empty_dir(dst).absolute()
     folder = _checkpoint(epath.Path(src))
-    card = open_weights(model)[0] if model is not None else _read_card(folder)
+    card = open_weights(model)[0] if model is not None else read_card(folder.parent)
+    if card is None:
+        expected = "the card of a run with t5x/pretrain.gin; without it give --model DIR"
+        raise InputError(folder.parent / T5X_CARD_FILE, "no such file", expected)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp") as scratch:
         weights = T5xWeights(folder, FilePath(scratch))
@@ -137,19 +151,6 @@ def _checkpoint(src: epath.Path) -> epath.Path:
     if not ocp.path.step.is_checkpoint_finalized(folder):
         raise Damaged(folder, "it was never finished")
     return folder
-
-
-def _read_card(folder: epath.Path) -> ModelCard:
-    """The card beside a checkpoint."""
-    file = folder.parent / T5X_CARD_FILE
-    if not file.exists():
-        raise InputError(
-            file, "no such file", "the card of a run with t5x/pretrain.gin; without it give --model DIR"
-        )
-    try:
-        return ModelCard.from_json(json.loads(file.read_text()))
-    except ValueError as error:
-        raise InputError(file, str(error), "a card as t5x_bridge writes it") from error
 
 
 def _orbax_arrays(folder: epath.Path) -> dict[Path, ts.TensorStore]:
