@@ -141,6 +141,8 @@ def _find(name: str, search_paths: Sequence[str]) -> Path:
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
+    if name.startswith("t5x/configs/"):
+        raise InputError(name, "a file of T5X's", "`python -m t5x.train` to read it, see docs/t5x.md")
     there = sorted({str(f.relative_to(folder)) for folder in config_folders() for f in folder.rglob("*.gin")})
     near = difflib.get_close_matches(name, there, n=3) or there
     raise InputError(
