@@ -10,6 +10,8 @@ from typing import Any
 from melama_jax.errors import InputError
 from melama_jax.models.config import LlamaConfig, LoraConfig
 
+T5X_CARD_FILE = "melama_card.json"  # in a T5X run's folder; checkpoints of our own carry theirs inside
+
 
 @dataclass(frozen=True)
 class ModelCard:

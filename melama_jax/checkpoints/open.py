@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.card import T5X_CARD_FILE, ModelCard
 from melama_jax.checkpoints.hf_import import open_hf
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import DTYPES, Weights, expected_leaves, require_leaves, to_device
@@ -87,6 +87,8 @@ def is_run(directory: str | os.PathLike[str]) -> bool:
         return True
     if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
         return False
+    if (folder / T5X_CARD_FILE).exists() or folder.name.startswith("checkpoint_"):
+        raise InputError(folder, "T5X's checkpoints", f"{expected}, as `melama convert from-t5x` makes")
     raise InputError(folder, "neither checkpoints/ nor config.json", expected)
 
 

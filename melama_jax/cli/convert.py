@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "bring checkpoints in from Hugging Face or llama2.c, and export them to Hugging Face"
+HELP = "bring checkpoints in from Hugging Face, llama2.c or T5X, and export them to Hugging Face"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the three directions."""
+    """Declares the directions."""
     ways = parser.add_subparsers(dest="way", required=True, metavar="WAY")
 
     way = ways.add_parser("from-hf", help="a Hugging Face LLaMA folder into a model directory")
@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     way.add_argument("dst", metavar="DST", help="new model directory")
     way.add_argument("--tokenizer", required=True, metavar="FILE.model", help="its SentencePiece model")
 
+    way = ways.add_parser("from-t5x", help="a T5X checkpoint into a model directory")
+    way.add_argument("src", metavar="SRC", help="a checkpoint_STEP folder, or T5X's MODEL_DIR for its newest")
+    way.add_argument("dst", metavar="DST", help="new model directory")
+    way.add_argument(
+        "--model", metavar="DIR", help="model directory it was trained from; default: SRC's own card"
+    )
+
     for way in ways.choices.values():  # a flag stands where it is typed: behind the paths
         way.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
@@ -50,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
         from melama_jax.checkpoints.llama2c import from_llama2c
 
         from_llama2c(args.src, args.dst, args.tokenizer)
+    elif args.way == "from-t5x":
+        from melama_jax.checkpoints.t5x_checkpoint import from_t5x
+
+        from_t5x(args.src, args.dst, args.model)
     else:
         from melama_jax.checkpoints.hf_export import to_hf
 
