@@ -58,7 +58,7 @@ class SafetensorsFolder:
         self.tensors: dict[str, TensorInfo] = {}
         self._starts: dict[str, int] = {}
         for file in shard_files(folder, single):
-            for name, info, start in _read_header(file):
+            for name, info, start in read_header(file):
                 if name in self.tensors:
                     raise InputError(
                         file, f"tensor {name}, also in {self.tensors[name].file.name}", "it only once"
@@ -109,7 +109,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_header(file: Path) -> Iterator[tuple[str, TensorInfo, int]]:
+def read_header(file: Path) -> Iterator[tuple[str, TensorInfo, int]]:
     """Yields (name, info, offset of its first byte in the file), everything checked against the file's size."""
     size = require_file(file).stat().st_size
     with file.open("rb") as stream:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
+
+from melama_jax.cli.progress import bytes_shown
+from melama_jax.errors import InputError
 
 HELP = "bring checkpoints in from Hugging Face, llama2.c or T5X, and export them to Hugging Face"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the directions."""
+    """Declares the directions, and the check of what was exported."""
     ways = parser.add_subparsers(dest="way", required=True, metavar="WAY")
 
     way = ways.add_parser("from-hf", help="a Hugging Face LLaMA folder into a model directory")
@@ -26,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adapters = way.add_mutually_exclusive_group()
     adapters.add_argument("--merge-lora", action="store_true", help="fold the adapters into the weights")
     adapters.add_argument("--adapter-only", action="store_true", help="write the adapters as a PEFT folder")
+    way.add_argument("--verify", action="store_true", help="prove the export, and write PARITY.json into it")
 
     way = ways.add_parser("from-llama2c", help="a llama2.c version 0 file into a model directory")
     way.add_argument("src", metavar="SRC.bin", help="the model file")
@@ -39,12 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="DIR", help="model directory it was trained from; default: SRC's own card"
     )
 
+    way = ways.add_parser("check", help="whether an exported folder is still what its PARITY.json says")
+    way.add_argument("dir", metavar="DIR", help="a folder that to-hf --verify wrote")
+
     for way in ways.choices.values():  # a flag stands where it is typed: behind the paths
         way.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts and says where the result is."""
+    """Converts and says where the result is; or checks."""
+    if args.way == "check":
+        return _check(args.dir)
     if args.way == "from-hf" and args.base is not None:
         from melama_jax.checkpoints.peft_import import from_peft
 
@@ -64,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         from melama_jax.checkpoints.hf_export import to_hf
 
+        if args.verify and args.adapter_only:
+            raise InputError("--verify and --adapter-only", "both", "one: adapters alone compute nothing")
         to_hf(
             args.src,
             args.dst,
@@ -72,5 +84,34 @@ def run(args: argparse.Namespace) -> int:
             merge_lora=args.merge_lora,
             adapter_only=args.adapter_only,
         )
+        if args.verify:
+            _verify(args.src, args.dst)
     print(f"wrote {args.dst}")
     return 0
+
+
+def _verify(src: str, dst: str) -> None:
+    from melama_jax.parity.verify import verify_export
+
+    found = verify_export(src, dst)
+    for whose, apart in (
+        ("the source's", found.to_source),
+        (f"the source's in {found.stored_dtype}", found.to_rounded_source),
+    )[: 2 if found.rounded else 1]:
+        print(
+            f"logits differ from {whose} by at most {apart.largest:.3g} (the largest is {apart.scale:.3g}); "
+            f"{apart.same_choice} of {apart.places} greedy choices are the same"
+        )
+    print(f"compared: {found.source}; {found.export}")
+
+
+def _check(directory: str) -> int:
+    from melama_jax.checkpoints.certificate import check
+
+    with bytes_shown() as progress:
+        failures = check(directory, progress)
+    for failure in failures:
+        print(f"{directory}: {failure}", file=sys.stderr)
+    if not failures:
+        print(f"{directory}: every tensor and file is as certified")
+    return 1 if failures else 0
