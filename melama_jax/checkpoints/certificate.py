@@ -52,7 +52,9 @@ class Certificate:
             if fields["format"] != _FORMAT:
                 raise InputError(where, f"format {fields['format']!r}", f"format {_FORMAT}")
             shards = {
-                name: Shard(_text(shard["header"]), {key: _tensor(one) for key, one in shard["tensors"].items()})
+                name: Shard(
+                    _text(shard["header"]), {key: _tensor(one) for key, one in shard["tensors"].items()}
+                )
                 for name, shard in fields["shards"].items()
             }
             files = {name: _text(sha256) for name, sha256 in fields["files"].items()}

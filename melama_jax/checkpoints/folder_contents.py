@@ -58,7 +58,9 @@ class _Range:
     size: int
 
 
-def contents(folder: Path, leave_out: frozenset[str] = frozenset(), progress: Progress | None = None) -> Contents:
+def contents(
+    folder: Path, leave_out: frozenset[str] = frozenset(), progress: Progress | None = None
+) -> Contents:
     """Reads every byte of a folder, on all cores, a few megabytes in memory at a time.
 
     Args:
@@ -130,7 +132,9 @@ def _sha256(part: _Range) -> str:
         while left:
             read = stream.readinto(buffer[: min(left, len(buffer))])
             if not read:
-                raise InputError(part.file, f"{left} bytes fewer than a moment ago", "a file nobody writes to")
+                raise InputError(
+                    part.file, f"{left} bytes fewer than a moment ago", "a file nobody writes to"
+                )
             sha.update(buffer[:read])
             left -= read
     return sha.hexdigest()

@@ -17,7 +17,9 @@ from melama_jax.models.params import unflatten
 HEAD_ROWS = 8192  # of the vocabulary that the head computes together, where weights are streamed
 
 
-def whole_logits(config: LlamaConfig, lora: LoraConfig | None, weights: Weights, ids: np.ndarray) -> np.ndarray:
+def whole_logits(
+    config: LlamaConfig, lora: LoraConfig | None, weights: Weights, ids: np.ndarray
+) -> np.ndarray:
     """float32 [prompts, tokens, vocab] of int32 ids [prompts, tokens], as `Llama` computes them."""
     with jax.default_device(_cpu()):
         place = jax.sharding.SingleDeviceSharding(_cpu())

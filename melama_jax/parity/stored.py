@@ -42,9 +42,7 @@ class StoredWeights:
     @property
     def rounds(self) -> bool:
         """Whether storing may have changed numbers: a dtype that does not hold all numbers of the one they came in."""
-        return any(
-            not _holds(leaf.dtype, self._arithmetic_dtype(path)) for path, leaf in self.leaves.items()
-        )
+        return any(not _holds(leaf.dtype, self._arithmetic_dtype(path)) for path, leaf in self.leaves.items())
 
     def _arithmetic_dtype(self, path: Path) -> np.dtype:
         merged = self._adapters is not None and (*path[:-1], "lora_a") in self._weights.leaves

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-import melama_jax
 from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.certificate import FILE, Certificate, write_certificate
 from melama_jax.checkpoints.folder_contents import contents
@@ -28,7 +27,7 @@ from melama_jax.parity.difference import TOLERANCE, Difference, difference
 from melama_jax.parity.prompts import prompt_ids
 from melama_jax.parity.stored import StoredWeights, other_tensors
 
-_LIBRARIES = ("jax", "flax", "numpy", "safetensors", "transformers", "torch")
+_LIBRARIES = ("melama-jax", "jax", "flax", "numpy", "safetensors", "transformers", "torch")
 _COPIES = 3  # float32 models that loading a whole one may take: its arrays, what they are made from, and room
 
 
@@ -88,7 +87,10 @@ def verify_export(
     found = _compare(card, weights, stored, exported_card, exported, folder, by_layer)
     _require_parity(folder, found)
     certificate = Certificate(
-        contents(folder), dataclasses.asdict(found), _versions(), {"gin": card.gin, "data_sha256": card.data_sha256}
+        contents(folder),
+        dataclasses.asdict(found),
+        _versions(),
+        {"gin": card.gin, "data_sha256": card.data_sha256},
     )
     write_certificate(folder, certificate)
     return found
@@ -148,7 +150,7 @@ def _require_parity(folder: Path, found: Comparison) -> None:
 
 
 def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"melama_jax": melama_jax.__version__}
+    found: dict[str, str | None] = {}
     for name in _LIBRARIES:
         try:
             found[name] = importlib.metadata.version(name)
