@@ -85,6 +85,6 @@ def _positions(ids: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
 
 
-def _cpu() -> jax.Device:
+def _cpu() -> Any:
     """float32 products are float32 there, and weights of any size fit where there is memory for them."""
     return jax.local_devices(backend="cpu")[0]
