@@ -13,7 +13,7 @@ from pathlib import Path
 from melama_jax.checkpoints.safetensors_folder import TensorInfo, read_header
 from melama_jax.errors import InputError
 
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
+Progress = Callable[[str, int, int], None]  # stage, how much of it is done, how much it is in all
 _BUFFER = 1 << 22
 
 
@@ -120,7 +120,7 @@ def _hash_all(
             hashes[key] = digest
             done += part.size
             if progress is not None:
-                progress(done, total)
+                progress("files read", done, total)
     return hashes
 
 

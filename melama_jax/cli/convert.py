@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from melama_jax.cli.progress import bytes_shown
+from melama_jax.cli.progress import progress_shown
 from melama_jax.errors import InputError
 
 HELP = "bring checkpoints in from Hugging Face, llama2.c or T5X, and export them to Hugging Face"
@@ -93,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
 def _verify(src: str, dst: str) -> None:
     from melama_jax.parity.verify import verify_export
 
-    found = verify_export(src, dst)
+    with progress_shown() as progress:
+        found = verify_export(src, dst, progress=progress)
     for whose, apart in (
         ("the source's", found.to_source),
         (f"the source's in {found.stored_dtype}", found.to_rounded_source),
@@ -108,7 +109,7 @@ def _verify(src: str, dst: str) -> None:
 def _check(directory: str) -> int:
     from melama_jax.checkpoints.certificate import check
 
-    with bytes_shown() as progress:
+    with progress_shown() as progress:
         failures = check(directory, progress)
     for failure in failures:
         print(f"{directory}: {failure}", file=sys.stderr)

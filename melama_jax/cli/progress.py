@@ -1,4 +1,4 @@
-"""How far long work on files has come: a bar on a terminal, a plain line now and then elsewhere."""
+"""How far long work has come: a bar for each stage on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -11,27 +11,33 @@ _EVERY_SECONDS = 10.0  # between plain lines; shorter work says nothing
 
 
 @contextlib.contextmanager
-def bytes_shown() -> Iterator[Callable[[int, int], None]]:
-    """A callback for (bytes done, bytes in all), shown on standard error."""
+def progress_shown() -> Iterator[Callable[[str, int, int], None]]:
+    """A callback for (stage, done, in all), shown on standard error."""
     if not sys.stderr.isatty():
         yield _plain_lines()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        tasks = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield show
 
 
-def _plain_lines() -> Callable[[int, int], None]:
+def _plain_lines() -> Callable[[str, int, int], None]:
     last = time.monotonic()
 
-    def show(done: int, total: int) -> None:
+    def show(stage: str, done: int, total: int) -> None:
         nonlocal last
         if time.monotonic() - last >= _EVERY_SECONDS:
             last = time.monotonic()
-            print(f"{done / 1e9:.1f} of {total / 1e9:.1f} GB", file=sys.stderr, flush=True)
+            print(f"{stage}: {100 * done // max(1, total)}%", file=sys.stderr, flush=True)
 
     return show

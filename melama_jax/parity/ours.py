@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,11 +34,16 @@ def whole_logits(
 
 
 def streamed_logits(
-    config: LlamaConfig, lora: LoraConfig | None, weights: Weights, ids: np.ndarray
+    config: LlamaConfig,
+    lora: LoraConfig | None,
+    weights: Weights,
+    ids: np.ndarray,
+    progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """As whole_logits, with a layer in memory at a time, in the dtype it is stored in; and the embedding, or the head.
 
     The layers are those of `Llama` with one layer, its parameters those of each layer in turn.
+    `progress` is told of the layers done.
     """
     with jax.default_device(_cpu()):
         model, positions = Llama(dataclasses.replace(config, num_layers=1), lora), _positions(ids)
@@ -46,6 +53,8 @@ def streamed_logits(
         x: Any = weights.read(("embedder", "embedding"), None)[ids].astype(np.float32)
         for layer in range(config.num_layers):
             x = run(_layer(weights, layer), x)
+            if progress is not None:
+                progress(layer + 1)
         scale = weights.read(("final_norm", "scale"), None)
         x = jax.jit(
             lambda scale, x: model.apply({"params": {"final_norm": {"scale": scale}}}, x, method=_norm)
@@ -66,10 +75,13 @@ def _head(config: LlamaConfig, weights: Weights, x: jax.Array) -> np.ndarray:
     for start in range(0, config.vocab_size, HEAD_ROWS):
         rows = slice(start, min(start + HEAD_ROWS, config.vocab_size))
         part = {"embedder": {"embedding": kernel[rows]}} if tied else {"lm_head": {"kernel": kernel[:, rows]}}
-        model = Llama(dataclasses.replace(config, vocab_size=rows.stop - rows.start))
-        apply: Any = jax.jit(lambda part, x, model=model: model.apply({"params": part}, x, method="unembed"))
-        logits[..., rows] = apply(part, x)
+        logits[..., rows] = _unembed(dataclasses.replace(config, vocab_size=rows.stop - rows.start), part, x)
     return logits
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _unembed(config: LlamaConfig, part: Any, x: jax.Array) -> Any:
+    return Llama(config).apply({"params": part}, x, method="unembed")
 
 
 def _run_layers(model: Llama, x: jax.Array, positions: np.ndarray) -> jax.Array:

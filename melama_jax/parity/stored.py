@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from melama_jax.checkpoints.weights import Weights, is_stacked
+from melama_jax.checkpoints.folder_contents import Progress
+from melama_jax.checkpoints.weights import Weights, is_stacked, stored_dtype
 from melama_jax.models import lora
 from melama_jax.models.config import LoraConfig
 from melama_jax.models.params import Path
@@ -37,7 +38,12 @@ class StoredWeights:
             piece = {name: self._weights.read(leaf, layer) for name, leaf in pair.items()}
             piece["kernel"] = value.astype(np.float32)
             value = np.asarray(lora.merge(jax.tree.map(jnp.asarray, piece), self._adapters)["kernel"])
-        return value.astype(dtype)
+        return value.astype(dtype, copy=False)
+
+    @property
+    def dtype(self) -> str:
+        """The name of the dtype that holds most of the model's bytes."""
+        return stored_dtype(self)
 
     @property
     def rounds(self) -> bool:
@@ -53,9 +59,18 @@ def _holds(wide: np.dtype, narrow: np.dtype) -> bool:
     return wide in (narrow, np.dtype(np.float32))
 
 
-def other_tensors(expected: Weights, found: Weights) -> Iterator[tuple[Path, int | None]]:
+def other_tensors(
+    expected: Weights, found: Weights, progress: Progress | None = None
+) -> Iterator[tuple[Path, int | None]]:
     """Yields (parameter, layer) of every matrix that has other bits in `found`; one of each in memory."""
-    for path, leaf in expected.leaves.items():
-        for layer in range(leaf.shape[0]) if is_stacked(path) else (None,):
-            if expected.read(path, layer).tobytes() != found.read(path, layer).tobytes():
-                yield path, layer
+    places = [
+        (path, layer)
+        for path, leaf in expected.leaves.items()
+        for layer in (range(leaf.shape[0]) if is_stacked(path) else (None,))
+    ]
+    for done, (path, layer) in enumerate(places, start=1):
+        bits = f"u{expected.leaves[path].dtype.itemsize}"  # numbers would have NaN differ from itself
+        if not np.array_equal(expected.read(path, layer).view(bits), found.read(path, layer).view(bits)):
+            yield path, layer
+        if progress is not None:
+            progress("numbers compared", done, len(places))

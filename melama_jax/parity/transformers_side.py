@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,13 @@ def whole_logits(folder: Path, ids: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(ids).long()).logits.numpy()
 
 
-def streamed_logits(folder: Path, ids: np.ndarray) -> np.ndarray:
+def streamed_logits(
+    folder: Path, ids: np.ndarray, progress: Callable[[int], None] | None = None
+) -> np.ndarray:
     """As whole_logits, with one layer in memory at a time, in float32; and the embedding, or the head, as stored.
 
     transformers' own model is made without weights; each of its layers gets them when its turn comes, from hooks.
+    `progress` is told of the layers done.
     """
     import torch
     import transformers
@@ -48,6 +51,8 @@ def streamed_logits(folder: Path, ids: np.ndarray) -> np.ndarray:
     body.rotary_emb = type(body.rotary_emb)(config)  # a table that is computed, not stored
     for number, layer in enumerate(body.layers):
         _fill_when_called(layer, tensors, f"{_BODY}layers.{number}.")
+        if progress is not None:
+            layer.register_forward_hook(lambda *_, done=number + 1: progress(done))
     _fill_when_called(body.norm, tensors, f"{_BODY}norm.")
     embedding = f"{_BODY}embed_tokens.weight"
     with torch.no_grad():
