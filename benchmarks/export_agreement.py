@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from melama_jax.checkpoints.hf_export import to_hf
 from melama_jax.checkpoints.hf_import import from_hf
@@ -110,7 +111,7 @@ def by_transformers(folder: Path, prompts: Ids) -> Ids:
     import torch
     import transformers
 
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     model.generation_config.eos_token_id = None
 
     def one(prompt: list[int]) -> list[int]:
