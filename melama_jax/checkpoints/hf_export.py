@@ -108,8 +108,9 @@ def parse_size(size: int | str) -> int:
 
 def _plan(card: ModelCard, weights: Weights, dtype: str | None) -> list[_Tensor]:
     """Every tensor of the folder, the layers in order."""
-    flat = [path for path in HF_TENSORS if path in weights.leaves and not is_stacked(path)]
-    stacked = [path for path in HF_TENSORS if is_stacked(path)]
+    present = [path for path in HF_TENSORS if path in weights.leaves]
+    flat = [path for path in present if not is_stacked(path)]
+    stacked = [path for path in present if is_stacked(path)]
     first, last = (
         [path for path in flat if path[0] == "embedder"],
         [path for path in flat if path[0] != "embedder"],

@@ -25,6 +25,7 @@ def splash_attention(
     key: jax.Array,
     value: jax.Array,
     segment_ids: jax.Array | None = None,
+    window: int | None = None,
     tiles: SplashTiles = DEFAULT_TILES,
 ) -> jax.Array:
     """Causal self-attention within segments. Shapes as in reference.causal_attention."""
@@ -43,7 +44,9 @@ def splash_attention(
         block_kv_dq=None if tiles.fused else back_kv,
         use_fused_bwd_kernel=tiles.fused,
     )
-    mask = masks.MultiHeadMask([masks.CausalMask((length, length))] * heads)
+    square = (length, length)
+    seen = masks.CausalMask(square) if window is None else masks.LocalMask(square, (window - 1, 0), 0)
+    mask = masks.MultiHeadMask([seen] * heads)
     attend = kernels.make_splash_mha(
         mask=mask, head_shards=1, q_seq_shards=1, block_sizes=sizes, residual_checkpoint_name=OUT_NAME
     )

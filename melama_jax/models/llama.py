@@ -33,8 +33,8 @@ class Llama(nn.Module):
     Args:
         config: its shape.
         lora: adapters on the projections, or None.
-        attention: (query, key, value, segment_ids) -> out; causal, see kernels/attention.py. May be Reordered.
-        cached_attention: (query, key cache, value cache, positions, layer) -> out, for decoding.
+        attention: causal self-attention, see kernels/attention.py. May be Reordered.
+        cached_attention: attention to a key-value cache, for decoding; likewise.
         dtype: what activations and products are computed in.
         param_dtype: what weights are held in.
         remat: what the backward pass keeps of each layer: one of remat.POLICIES, or activations by name.

@@ -23,7 +23,7 @@ class AdamW:
         b1: decay of the gradient's mean.
         b2: decay of its square's.
         eps: added to the root.
-        weight_decay: decoupled decay, not applied to norm scales.
+        weight_decay: decoupled decay, not applied to norm scales and biases.
         clip_norm: global norm gradients are scaled down to; 0 leaves them.
     """
 

@@ -55,7 +55,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
             "SEQ_LEN", str(run.seq_len), f"at most the model's max_seq_len = {config.max_seq_len}"
         )
     mesh = make_mesh(run.mesh, devices)
-    check_length(run.seq_len, mesh)
+    check_length(run.seq_len, mesh, config.window)
     rows = mesh.shape["slice"] * mesh.shape["data"] * mesh.shape["fsdp"]
     micro_batches = run.micro_batches or max(1, run.batch_size // rows)
     if run.batch_size % (rows * micro_batches):
