@@ -29,7 +29,6 @@ CONFIGS = {
     ),
     "llama1_wide_head": LlamaConfig(97, 48, 80, 2, 3, 3, 32, 64, norm_eps=1e-6),
     "mistral": LlamaConfig(97, 64, 112, 3, 4, 2, 16, 128, family="mistral", window=6),
-    "qwen2": LlamaConfig(97, 64, 112, 3, 4, 2, 16, 128, 1e6, norm_eps=1e-6, family="qwen2"),
     "qwen2_tied_window": LlamaConfig(
         97, 64, 112, 2, 4, 2, 16, 128, 1e6, norm_eps=1e-6, tie_embeddings=True, family="qwen2", window=5
     ),
