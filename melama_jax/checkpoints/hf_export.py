@@ -134,10 +134,10 @@ def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dt
 
 
 def _merged(card: ModelCard, weights: Weights, path: Path, layer: int | None) -> np.ndarray:
-    """One matrix with its adapter, if it has one, added in float32."""
+    """One parameter; a kernel with its adapter, if it has one, added in float32."""
     value = weights.read(path, layer)
     adapter = {name: (*path[:-1], name) for name in ("lora_a", "lora_b")}
-    if card.lora is None or adapter["lora_a"] not in weights.leaves:
+    if card.lora is None or path[-1] != "kernel" or adapter["lora_a"] not in weights.leaves:
         return value
     piece = {name: weights.read(leaf, layer) for name, leaf in adapter.items()}
     return np.asarray(lora.merge(piece | {"kernel": value.astype(np.float32)}, card.lora)["kernel"])

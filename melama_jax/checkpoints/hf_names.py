@@ -84,7 +84,7 @@ def config_from_hf(fields: dict[str, Any], where: object) -> LlamaConfig:
             norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
             tie_embeddings=bool(fields.get("tie_word_embeddings", False)),
             family=name,
-            window=_window_from_hf(fields, family, where),
+            window=_window_from_hf(fields, family),
         )
     except KeyError as error:
         raise InputError(where, f"no field {error.args[0]}", "a LLaMA's config.json") from error
@@ -105,7 +105,7 @@ def _family_from_hf(fields: dict[str, Any], where: object) -> tuple[str, Family]
     raise InputError(where, found, f"a model_type among {known}")
 
 
-def _window_from_hf(fields: dict[str, Any], family: Family, where: object) -> int | None:
+def _window_from_hf(fields: dict[str, Any], family: Family) -> int | None:
     """One window for all layers, or none; where a family's config.json can give each layer its own, they must agree."""
     if "max_window_layers" in family.window_fields:
         layers, first = fields["num_hidden_layers"], fields["max_window_layers"]
@@ -115,8 +115,8 @@ def _window_from_hf(fields: dict[str, Any], family: Family, where: object) -> in
         if not fields["use_sliding_window"] or kinds == whole:
             return None
         if kinds != near:
-            found = f"{kinds.count('sliding_attention')} of {layers} layers with a sliding window"
-            raise InputError(where, found, "a window for all layers or for none")
+            found = f"{kinds.count(near[0])} of {layers}"
+            raise InputError("layers with a sliding window", found, "all of them or none")
     return fields["sliding_window"] if family.window_fields else None
 
 

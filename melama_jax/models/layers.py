@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
-from melama_jax.models import rope
+from melama_jax.models import quantised, rope
 from melama_jax.models.config import LlamaConfig, LoraConfig
 
 
@@ -103,6 +104,7 @@ class Arithmetic:
     param_dtype: DTypeLike = jnp.float32
     merge_rows: bool = True
     isolate_products: bool = False
+    quantise: str | None = None
 
     def apart(self, x: jax.Array) -> jax.Array:
         """x, or x behind a barrier that the compiler fuses nothing across, forward and backward."""
@@ -143,8 +145,7 @@ class Projection(nn.Module):
         *places, width = x.shape
         if self.arithmetic.merge_rows:
             x = x.reshape(-1, width)
-        kernel = self._weight("kernel", nn.initializers.normal(0.02), self.axes, (width, self.features))
-        out = x @ kernel
+        out = self._product(x)
         if self.bias:
             out = out + self._weight("bias", nn.initializers.zeros, self.axes[1:], (self.features,))
         if self.lora is not None and self.name in self.lora.targets:
@@ -159,6 +160,25 @@ class Projection(nn.Module):
             adapted = nn.Dropout(lora.dropout)(x, deterministic=deterministic)
             out = out + lora.scale * ((adapted @ a) @ b)
         return self.arithmetic.apart(out.reshape(*places, self.features))
+
+    def _product(self, x: jax.Array) -> jax.Array:
+        shape, kind, dtype = (x.shape[-1], self.features), self.arithmetic.quantise, self.arithmetic.dtype
+        if kind is None:
+            return x @ self._weight("kernel", nn.initializers.normal(0.02), self.axes, shape)
+        codes, scales = quantised.shapes(jax.ShapeDtypeStruct(shape, dtype), kind)
+        grouped = (self.axes[0] if scales.shape[0] > 1 else None, self.axes[1])
+
+        def param(name: str, like: jax.ShapeDtypeStruct, axes: tuple[str | None, ...]) -> Any:
+            zeros = nn.with_logical_partitioning(nn.initializers.zeros, axes)
+            return self.param(name, zeros, like.shape, like.dtype)
+
+        # The backward pass makes the matrix again: kept, all layers' would take the room that codes spare.
+        @partial(jax.checkpoint, prevent_cse=False)
+        def product(x: jax.Array, codes: jax.Array, scales: jax.Array) -> jax.Array:
+            return x @ quantised.dequantise(codes, scales, dtype)
+
+        held = param(quantised.CODES, codes, self.axes), param(quantised.SCALES, scales, grouped)
+        return product(x, *held)
 
     def _weight(
         self, name: str, init: nn.initializers.Initializer, axes: tuple[str, ...], shape: tuple[int, ...]

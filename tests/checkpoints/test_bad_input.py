@@ -224,7 +224,7 @@ def test_another_architecture_is_named(single):
             ("mistral", "LlamaForCausalLM", "MistralForCausalLM"),
         ),
         ({"model_type": ["llama"]}, ("model_type ['llama']",)),
-        ({"model_type": "qwen2", "architectures": None}, ("q_proj.bias",)),
+        ({"model_type": "qwen2", "architectures": None}, ("_proj.bias",)),
         (
             {
                 "model_type": "qwen2",
@@ -233,7 +233,7 @@ def test_another_architecture_is_named(single):
                 "sliding_window": 8,
                 "max_window_layers": 1,
             },
-            ("2 of 3 layers",),
+            ("sliding window = 2 of 3",),
         ),
         (
             {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 0},

@@ -256,7 +256,7 @@ def test_layers_that_differ_in_their_window_are_refused_and_layers_that_agree_ar
     assert window(use_sliding_window=True, sliding_window=5, max_window_layers=0) == 5
     assert window(use_sliding_window=True, sliding_window=5, max_window_layers=4) is None
     assert window(sliding_window=5, max_window_layers=0) is None
-    with pytest.raises(InputError, match="there: found 3 of 4 layers"):
+    with pytest.raises(InputError, match="there: found layers with a sliding window = 3 of 4"):
         window(use_sliding_window=True, sliding_window=5, max_window_layers=1)
 
 
