@@ -127,15 +127,14 @@ def _bits_on_device(array: jax.Array) -> jax.Array:
     """uint32 of the same shape; 64-bit elements get a last axis of 2, low word first."""
     if array.dtype == jnp.bool_:
         return array.astype(jnp.uint32)
-    word = jnp.dtype(f"uint{4 if array.dtype == jnp.int4 else 8 * min(array.dtype.itemsize, 4)}")
+    word = jnp.dtype(f"uint{8 * min(array.dtype.itemsize, 4)}")
     return jax.lax.bitcast_convert_type(array, word).astype(jnp.uint32)
 
 
 def _bits_on_host(block: np.ndarray) -> np.ndarray:
     """The elements of a contiguous block as unsigned integers, [elements]; 64-bit ones as two."""
     word = np.dtype(f"<u{min(block.dtype.itemsize, 4)}")
-    bits = block.reshape(-1).view(word)
-    return bits & np.uint8(0xF) if block.dtype == jnp.int4 else bits  # a host gives each four bits a byte
+    return block.reshape(-1).view(word)
 
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:

@@ -59,7 +59,11 @@ class HfWeights:
         self._leave_out_rotary_tables(config)
         self._leave_out_tied_head(config)
         for name, info in self._rest.items():
-            raise InputError(info.file, f"an unknown tensor {name}", f"the tensors of {FAMILIES[config.family].architecture}")
+            raise InputError(
+                info.file,
+                f"an unknown tensor {name}",
+                f"the tensors of {FAMILIES[config.family].architecture}",
+            )
 
     def read(self, path: Path, layer: int | None) -> np.ndarray:
         """See Weights.read."""

@@ -98,7 +98,7 @@ def _run_weights(store: RunStore) -> tuple[ModelCard, Weights]:
     step = _latest(store)
     card = store.card(step)
     stored = store.weights(step)
-    weights = stored if card.quantise is None else DequantisedWeights(stored, card.dtype)
+    weights = stored if card.quantise is None else DequantisedWeights(stored, card.quantise, card.dtype)
     require_leaves(store.directory, weights.leaves, expected_leaves(card.model, card.lora))
     return card, weights
 

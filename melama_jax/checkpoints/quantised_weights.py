@@ -28,7 +28,7 @@ class QuantisedWeights:
         self.leaves: dict[Path, jax.ShapeDtypeStruct] = {}
         for path, leaf in weights.leaves.items():
             if quantised.is_quantised(path):
-                pair = quantised.shapes(leaf, kind)
+                pair = quantised.shapes(leaf.shape, kind)
                 self.leaves |= dict(zip(quantised.codes_and_scales(path), pair, strict=True))
             else:
                 self.leaves[path] = leaf
@@ -58,7 +58,7 @@ class QuantisedWeights:
             name = "/".join(path) if layer is None else f"{'/'.join(path)} layer {layer}"
             raise InputError(name, "numbers that are not finite", f"finite weights to hold in {self._kind}")
         codes, scales = quantised.quantise(kernel, self._kind)
-        error = quantised.dequantise(codes, scales, np.float32) - kernel
+        error = quantised.dequantise(codes, scales, self._kind, np.float32) - kernel
         self._size, self._error = self._size + float(size), self._error + float(np.vdot(error, error))
         return codes, scales
 
@@ -68,16 +68,19 @@ class DequantisedWeights:
 
     Args:
         weights: of a run whose frozen matrices are quantised.
+        kind: one of quantised.KINDS.
         dtype: "float32", "bfloat16" or "float16", of those kernels.
     """
 
-    def __init__(self, weights: Weights, dtype: str):
-        self._weights, self._dtype = weights, DTYPES[dtype]
+    def __init__(self, weights: Weights, kind: str, dtype: str):
+        self._weights, self._kind, self._dtype = weights, kind, DTYPES[dtype]
         self.leaves: dict[Path, jax.ShapeDtypeStruct] = {}
         for path, leaf in weights.leaves.items():
             codes, scales = quantised.codes_and_scales(path)
             if path == codes and scales in weights.leaves:
-                self.leaves[(*path[:-1], "kernel")] = jax.ShapeDtypeStruct(leaf.shape, self._dtype)
+                *layers, width, features = leaf.shape
+                shape = (*layers, 2 * width if kind == "int4" else width, features)
+                self.leaves[(*path[:-1], "kernel")] = jax.ShapeDtypeStruct(shape, self._dtype)
             elif path != scales:
                 self.leaves[path] = leaf
 
@@ -86,4 +89,4 @@ class DequantisedWeights:
         if not quantised.is_quantised(path):
             return self._weights.read(path, layer)
         codes, scales = (self._weights.read(one, layer) for one in quantised.codes_and_scales(path))
-        return quantised.dequantise(codes, scales, self._dtype)
+        return quantised.dequantise(codes, scales, self._kind, self._dtype)

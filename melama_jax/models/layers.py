@@ -165,7 +165,7 @@ class Projection(nn.Module):
         shape, kind, dtype = (x.shape[-1], self.features), self.arithmetic.quantise, self.arithmetic.dtype
         if kind is None:
             return x @ self._weight("kernel", nn.initializers.normal(0.02), self.axes, shape)
-        codes, scales = quantised.shapes(jax.ShapeDtypeStruct(shape, dtype), kind)
+        codes, scales = quantised.shapes(shape, kind)
         grouped = (self.axes[0] if scales.shape[0] > 1 else None, self.axes[1])
 
         def param(name: str, like: jax.ShapeDtypeStruct, axes: tuple[str | None, ...]) -> Any:
@@ -175,7 +175,7 @@ class Projection(nn.Module):
         # The backward pass makes the matrix again: kept, all layers' would take the room that codes spare.
         @partial(jax.checkpoint, prevent_cse=False)
         def product(x: jax.Array, codes: jax.Array, scales: jax.Array) -> jax.Array:
-            return x @ quantised.dequantise(codes, scales, dtype)
+            return x @ quantised.dequantise(codes, scales, kind, dtype)
 
         held = param(quantised.CODES, codes, self.axes), param(quantised.SCALES, scales, grouped)
         return product(x, *held)
@@ -223,9 +223,7 @@ class SelfAttention(nn.Module):
             cache = KVCache(
                 _write(cache.key, layer, key, positions), _write(cache.value, layer, value, positions)
             )
-            out = self.cached_attention(
-                query, cache.key, cache.value, positions, layer, window=config.window
-            )
+            out = self.cached_attention(query, cache.key, cache.value, positions, layer, window=config.window)
         out = out.reshape(*x.shape[:-1], -1)
         out = self._project(config.embed_dim, ("heads", "embed"), "o_proj")(out, deterministic)
         return checkpoint_name(out, "o_proj"), cache

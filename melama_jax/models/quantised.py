@@ -3,6 +3,9 @@
 weight = code x scale, symmetric: int8 has one scale an output channel, int4 one for every GROUP inputs of each. Layers
 keep codes and scales where their kernel was, and multiply by what these say: a base for adapters as QLoRA has it
 (Dettmers et al. 2023, arXiv 2305.14314), with evenly spaced codes for its NF4.
+
+Two codes of int4 lie in one int8 here: JAX's own int4 takes a byte in a host's memory and on disk, and a compiled
+program on CPU refuses the arrays (jax 0.10.2).
 """
 
 from __future__ import annotations
@@ -11,15 +14,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 from jax.typing import DTypeLike
+
+from melama_jax.errors import InputError
 
 KINDS = ("int8", "int4")
 GROUP = 128  # inputs that share one of int4's scales, where the matrix has whole groups of them
 CODES, SCALES = "codes", "scales"  # the parameters that stand for a kernel
 _LARGEST = {"int8": 127, "int4": 7}
-_DTYPES = {"int8": np.dtype(np.int8), "int4": np.dtype(ml_dtypes.int4)}
 
 Path = tuple[str, ...]
 
@@ -39,11 +42,16 @@ def groups(kind: str, width: int) -> int:
     return width // GROUP if kind == "int4" and width % GROUP == 0 else 1
 
 
-def shapes(kernel: jax.ShapeDtypeStruct, kind: str) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-    """Codes and scales of a kernel [..., in, out]."""
-    *layers, width, features = kernel.shape
+def shapes(kernel: tuple[int, ...], kind: str) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Codes and scales of a kernel [..., in, out]; InputError where its inputs are not pairs that int4 could pack."""
+    *layers, width, features = kernel
+    if kind == "int4" and width % 2:
+        raise InputError(
+            "Run.quantise", f"'int4' for a matrix of {width} inputs", "'int8', or an even number"
+        )
+    codes = (*layers, width // 2 if kind == "int4" else width, features)
     scales = (*layers, groups(kind, width), features)
-    return jax.ShapeDtypeStruct(kernel.shape, _DTYPES[kind]), jax.ShapeDtypeStruct(scales, jnp.float32)
+    return jax.ShapeDtypeStruct(codes, jnp.int8), jax.ShapeDtypeStruct(scales, jnp.float32)
 
 
 def quantise(kernel: Any, kind: str) -> tuple[Any, Any]:
@@ -54,21 +62,31 @@ def quantise(kernel: Any, kind: str) -> tuple[Any, Any]:
         kind: one of KINDS.
 
     Returns:
-        int8 or int4 [..., in, out], and float32 [..., groups, out].
+        int8 [..., in, out] ([..., in / 2, out] of int4), and float32 [..., groups, out].
     """
     xp = np if isinstance(kernel, np.ndarray) else jnp
     grouped = _in_groups(kernel.astype(np.float32), groups(kind, kernel.shape[-2]))
-    most = np.float32(_LARGEST[kind])
-    # Of nothing but zeros, or of numbers too small to divide by, any scale will do.
-    scales = xp.maximum(xp.abs(grouped).max(axis=-2) / most, np.finfo(np.float32).tiny)
-    codes = xp.clip(xp.rint(grouped / scales[..., None, :]), -most, most)
-    return codes.reshape(kernel.shape).astype(np.int8).astype(_DTYPES[kind]), scales
+    most = _LARGEST[kind]
+    # Of nothing but zeros, or of numbers too small to divide by, any scale will do. A compiler makes of a division by
+    # a constant this product, so here it is written as one.
+    scales = xp.maximum(xp.abs(grouped).max(axis=-2) * np.float32(1 / most), np.finfo(np.float32).tiny)
+    codes = xp.clip(xp.rint(grouped / scales[..., None, :]), -most, most).astype(np.int8)
+    if kind == "int4":
+        low, high = xp.split(codes, 2, axis=-2)
+        codes = (low & np.int8(0xF)) | (high << np.int8(4))
+    return codes.reshape(shapes(kernel.shape, kind)[0].shape), scales
 
 
-def dequantise(codes: Any, scales: Any, dtype: DTypeLike) -> Any:
+def dequantise(codes: Any, scales: Any, kind: str, dtype: DTypeLike) -> Any:
     """The weights [..., in, out] that codes and scales say, multiplied in float32 and rounded to dtype."""
-    grouped = _in_groups(codes.astype(np.float32), scales.shape[-2])
-    return (grouped * scales[..., None, :]).reshape(codes.shape).astype(dtype)
+    xp = np if isinstance(codes, np.ndarray) else jnp
+    *layers, _, features = codes.shape
+    grouped = _in_groups(codes, scales.shape[-2])
+    if kind == "int4":  # the first half of a group lies in the low four bits; shifts of int8 carry the sign
+        low = (grouped << np.int8(4)) >> np.int8(4)
+        grouped = xp.concatenate([low, grouped >> np.int8(4)], axis=-2)
+    weights = grouped.astype(np.float32) * scales[..., None, :]
+    return weights.reshape(*layers, -1, features).astype(dtype)
 
 
 def quantise_params(flat: dict[Path, Any], kind: str) -> dict[Path, Any]:

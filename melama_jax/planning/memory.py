@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from melama_jax.planning.compile import TracedStep
@@ -59,14 +58,9 @@ def read_memory(step: TracedStep, compiled: jax.stages.Compiled, program: Progra
 def shard_bytes(tree: Any) -> int:
     """Bytes of a tree of jax.ShapeDtypeStruct that lie on one device."""
     return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * bits(leaf.dtype) // 8
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * np.dtype(leaf.dtype).itemsize
         for leaf in jax.tree.leaves(tree)
     )
-
-
-def bits(dtype: Any) -> int:
-    """Of an element on a TPU, which packs two of 4 bits in a byte."""
-    return 4 if dtype == jnp.int4 else 8 * np.dtype(dtype).itemsize
 
 
 def kept_activations(step: TracedStep, program: Program) -> int:

@@ -102,7 +102,9 @@ def check_length(length: int, mesh: Mesh, window: int | None = None) -> None:
     """InputError where the mesh cannot split sequences of that length, or attention to a window of them."""
     ways = mesh.shape[SEQUENCE]
     if ways > 1 and within(window, length) is not None:
-        expected = f"sequence=1: the model's window of {window} is not attended over a split sequence of {length}"
+        expected = (
+            f"sequence=1: the model's window of {window} is not attended over a split sequence of {length}"
+        )
         raise InputError("MESH", f"sequence={ways}", expected)
     if ways > 1 and length % (2 * ways):
         expected = f"a multiple of {2 * ways}, two stripes for each of the mesh's sequence={ways}"
