@@ -62,7 +62,8 @@ def to_hf(
         dtype: what the tensors are stored in; None leaves each in the dtype it has. Merging is summed in float32
             before it is rounded to that.
         max_shard_size: bytes a safetensors file may have, or a text like "5GB"; a larger tensor gets its own file.
-        merge_lora: fold the adapters into the weights.
+        merge_lora: fold the adapters into the weights; of a run over a quantised base, into what its codes say, since
+            that is what the adapters were trained against. (For the original, export them alone and merge there.)
         adapter_only: write the adapters alone, as a PEFT folder.
 
     Raises:
