@@ -54,7 +54,7 @@ def bind_attention(
     parts = platform_parts(kernel, chip)
 
     def ring(*arrays: Any, window: int | None = None) -> jax.Array:
-        assert window is None  # check_length has refused such a model
+        assert window is None  # check_length has refused any other
         return ring_attention(*arrays, axis_name=SEQUENCE, parts=parts)
 
     enter, leave = (_reordering(change, mesh) for change in (to_zigzag, from_zigzag))
@@ -76,6 +76,7 @@ def _mapped(attend: Attention, mesh: Mesh) -> Attention:
         *,
         window: int | None = None,
     ) -> jax.Array:
+        check_length(query.shape[1], mesh, window)
         given = (query, key, value) if segment_ids is None else (query, key, value, segment_ids)
         specs = (heads, kv_heads, kv_heads, rows)[: len(given)]
         near = functools.partial(attend, window=within(window, query.shape[1]))
