@@ -33,6 +33,7 @@ class ModelCard:
             for a converted model.
         schedule: what the learning rate of a step is made of (train_steps and the optimizer's settings); empty for a
             converted model.
+        quantise: what the run holds its layers' frozen matrices in, one of models.quantised.KINDS; None: as the rest.
         add_bos: whether a sequence starts with the beginning-of-text token, as it was trained ("paper" packing: no).
     """
 
@@ -48,6 +49,7 @@ class ModelCard:
     add_bos: bool = True
     data_order: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
+    quantise: str | None = None
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
@@ -70,6 +72,7 @@ class ModelCard:
             "add_bos": self.add_bos,
             "data_order": self.data_order,
             "schedule": self.schedule,
+            "quantise": self.quantise,
         }
 
     @classmethod

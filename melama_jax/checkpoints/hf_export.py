@@ -62,7 +62,8 @@ def to_hf(
         dtype: what the tensors are stored in; None leaves each in the dtype it has. Merging is summed in float32
             before it is rounded to that.
         max_shard_size: bytes a safetensors file may have, or a text like "5GB"; a larger tensor gets its own file.
-        merge_lora: fold the adapters into the weights.
+        merge_lora: fold the adapters into the weights; of a run over a quantised base, into what its codes say, since
+            that is what the adapters were trained against. (For the original, export them alone and merge there.)
         adapter_only: write the adapters alone, as a PEFT folder.
 
     Raises:
@@ -108,8 +109,9 @@ def parse_size(size: int | str) -> int:
 
 def _plan(card: ModelCard, weights: Weights, dtype: str | None) -> list[_Tensor]:
     """Every tensor of the folder, the layers in order."""
-    flat = [path for path in HF_TENSORS if path in weights.leaves and not is_stacked(path)]
-    stacked = [path for path in HF_TENSORS if is_stacked(path)]
+    present = [path for path in HF_TENSORS if path in weights.leaves]
+    flat = [path for path in present if not is_stacked(path)]
+    stacked = [path for path in present if is_stacked(path)]
     first, last = (
         [path for path in flat if path[0] == "embedder"],
         [path for path in flat if path[0] != "embedder"],
@@ -133,10 +135,10 @@ def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dt
 
 
 def _merged(card: ModelCard, weights: Weights, path: Path, layer: int | None) -> np.ndarray:
-    """One matrix with its adapter, if it has one, added in float32."""
+    """One parameter; a kernel with its adapter, if it has one, added in float32."""
     value = weights.read(path, layer)
     adapter = {name: (*path[:-1], name) for name in ("lora_a", "lora_b")}
-    if card.lora is None or adapter["lora_a"] not in weights.leaves:
+    if card.lora is None or path[-1] != "kernel" or adapter["lora_a"] not in weights.leaves:
         return value
     piece = {name: weights.read(leaf, layer) for name, leaf in adapter.items()}
     return np.asarray(lora.merge(piece | {"kernel": value.astype(np.float32)}, card.lora)["kernel"])

@@ -25,6 +25,7 @@ from melama_jax.errors import InputError
 from melama_jax.files import new_dir, read_json
 from melama_jax.models import rope
 from melama_jax.models.config import LlamaConfig
+from melama_jax.models.families import FAMILIES
 from melama_jax.models.params import Path
 from melama_jax.text.chat import ChatTemplate, template_of_jinja
 from melama_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_files
@@ -58,7 +59,11 @@ class HfWeights:
         self._leave_out_rotary_tables(config)
         self._leave_out_tied_head(config)
         for name, info in self._rest.items():
-            raise InputError(info.file, f"an unknown tensor {name}", "the tensors of LlamaForCausalLM")
+            raise InputError(
+                info.file,
+                f"an unknown tensor {name}",
+                f"the tensors of {FAMILIES[config.family].architecture}",
+            )
 
     def read(self, path: Path, layer: int | None) -> np.ndarray:
         """See Weights.read."""

@@ -47,6 +47,7 @@ def card_for(
         gin=gin,
         data_sha256=manifest.content_sha256(),
         dtype=run.frozen_dtype if run.lora else run.param_dtype,
+        quantise=run.quantise,
         add_bos=manifest.packing != "paper",
         data_order=_data_order(run, manifest),
         schedule={"train_steps": run.train_steps, **dataclasses.asdict(run.optimizer)},
@@ -112,6 +113,8 @@ def _check_same_run(run: Run, card: ModelCard, resumed: ModelCard) -> None:
         raise InputError(run.data_dir, "other records", f"those that {run.model_dir} was trained on so far")
     if resumed.lora != card.lora:
         raise InputError("Run.lora", str(card.lora), f"{resumed.lora}, as in {run.model_dir}")
+    if resumed.quantise != card.quantise:
+        raise InputError("Run.quantise", repr(card.quantise), f"{resumed.quantise!r}, as in {run.model_dir}")
     for name, before in resumed.data_order.items():
         if card.data_order.get(name) != before:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Small random LLaMAs, as transformers makes and saves them, and their logits."""
+"""Small random models of every family, as transformers makes and saves them, and their logits."""
 
 from __future__ import annotations
 
@@ -39,15 +39,19 @@ KINDS = {
         "tie_word_embeddings": True,
         "rope_parameters": LLAMA3_ROPE,
     },
+    "mistral-like": {"num_key_value_heads": 2, "sliding_window": 7},
+    "qwen2-like": {"num_key_value_heads": 2},
 }
+CLASSES = {"mistral-like": transformers.MistralForCausalLM, "qwen2-like": transformers.Qwen2ForCausalLM}
 
 
-def hf_model(kind: str = "llama2", dtype: torch.dtype = torch.float32) -> transformers.LlamaForCausalLM:
-    """A random model whose norms are random, too."""
+def hf_model(kind: str = "llama2", dtype: torch.dtype = torch.float32) -> transformers.PreTrainedModel:
+    """A random model whose norms and biases are random, too."""
     torch.manual_seed(len(kind))
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SHAPE, **KINDS[kind]}))
+    model_class = CLASSES.get(kind, transformers.LlamaForCausalLM)
+    model = model_class(model_class.config_class(**{**SHAPE, **KINDS[kind]}))
     for name, parameter in model.named_parameters():
-        if "norm" in name:
+        if "norm" in name or name.endswith("bias"):
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
     return model.to(dtype).eval()
 

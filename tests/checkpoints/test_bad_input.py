@@ -216,8 +216,28 @@ def test_another_architecture_is_named(single):
     original = (single / "config.json").read_text()
     for change, parts in (
         (
-            {"model_type": "mistral", "architectures": ["MistralForCausalLM"]},
-            ("mistral", "MistralForCausalLM"),
+            {"model_type": "gemma", "architectures": ["GemmaForCausalLM"]},
+            ("gemma", "GemmaForCausalLM"),
+        ),
+        (
+            {"model_type": "mistral", "architectures": ["LlamaForCausalLM"]},
+            ("mistral", "LlamaForCausalLM", "MistralForCausalLM"),
+        ),
+        ({"model_type": ["llama"]}, ("model_type ['llama']",)),
+        ({"model_type": "qwen2", "architectures": None}, ("_proj.bias",)),
+        (
+            {
+                "model_type": "qwen2",
+                "architectures": ["Qwen2ForCausalLM"],
+                "use_sliding_window": True,
+                "sliding_window": 8,
+                "max_window_layers": 1,
+            },
+            ("sliding window = 2 of 3",),
+        ),
+        (
+            {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 0},
+            ("window", "0"),
         ),
         ({"architectures": ["LlamaForSequenceClassification"]}, ("LlamaForSequenceClassification",)),
         ({"attention_bias": True}, ("attention_bias", "True")),
