@@ -37,7 +37,7 @@ from melama_jax.text.sentencepiece_training import train_sentencepiece
 
 STEPS, SAVE_EVERY, ROWS, LENGTH, VOCAB = 16, 2, 4, 32, 300
 ROUNDING = 1e-5  # relative, of losses under another number of processes
-LONGEST_LIFE = 300.0  # seconds
+LONGEST_LIFE = 1800.0  # seconds: longer than any life takes, also beside other work
 WORDS = (
     "fever cough rash pain drug dose liver heart lung mild acute chronic patient shows takes has the of in"
 ).split()

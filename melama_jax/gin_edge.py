@@ -58,11 +58,22 @@ def load_run(arguments: GinArguments, unset: Mapping[str, object] | None = None)
 
 def load_data_build(arguments: GinArguments) -> tuple[Any, str]:
     """(the DataBuild that gin files and bindings describe, the gin text that makes it again)."""
+    table = _data_table()
+    return _load(arguments, table[0], table)
+
+
+def register_names() -> None:
+    """Makes what the files of models/ and data/ bind known to gin, for a launch that is not ours (T5X's)."""
+    for cls in (*_TRAINING, *_data_table()):
+        _configurable(cls)
+
+
+def _data_table() -> tuple[type, ...]:
     from melama_jax.corpora.source import Source
     from melama_jax.curation.curate import Curation
     from melama_jax.packing.config import DataBuild
 
-    return _load(arguments, DataBuild, (DataBuild, Source, Curation))
+    return DataBuild, Source, Curation
 
 
 def config_folders() -> tuple[Path, ...]:
@@ -130,6 +141,8 @@ def _find(name: str, search_paths: Sequence[str]) -> Path:
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
+    if name.startswith("t5x/configs/"):
+        raise InputError(name, "a file of T5X's", "`python -m t5x.train` to read it, see docs/t5x.md")
     there = sorted({str(f.relative_to(folder)) for folder in config_folders() for f in folder.rglob("*.gin")})
     near = difflib.get_close_matches(name, there, n=3) or there
     raise InputError(

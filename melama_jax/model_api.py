@@ -53,9 +53,7 @@ class Model:
     @property
     def eos_ids(self) -> frozenset[int]:
         """The ids that end a text: the tokenizer's, and those generation_config names (Llama 3 has two)."""
-        named = self.card.generation_config.get("eos_token_id")
-        more = named if isinstance(named, list) else [named]
-        return frozenset({self.tokenizer.eos_id, *(id_ for id_ in more if isinstance(id_, int))})
+        return frozenset({self.tokenizer.eos_id, *self.card.eos_ids})
 
     def logits(self, token_ids: np.ndarray) -> np.ndarray:
         """Logits of the next token at every place.

@@ -10,6 +10,8 @@ from typing import Any
 from melama_jax.errors import InputError
 from melama_jax.models.config import LlamaConfig, LoraConfig
 
+T5X_CARD_FILE = "melama_card.json"  # in a T5X run's folder; checkpoints of our own carry theirs inside
+
 
 @dataclass(frozen=True)
 class ModelCard:
@@ -31,6 +33,7 @@ class ModelCard:
             for a converted model.
         schedule: what the learning rate of a step is made of (train_steps and the optimizer's settings); empty for a
             converted model.
+        quantise: what the run holds its layers' frozen matrices in, one of models.quantised.KINDS; None: as the rest.
         add_bos: whether a sequence starts with the beginning-of-text token, as it was trained ("paper" packing: no).
     """
 
@@ -46,6 +49,13 @@ class ModelCard:
     add_bos: bool = True
     data_order: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
+    quantise: str | None = None
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """The ids that generation_config says end a text (Llama 3 has several); none where it is silent."""
+        named = self.generation_config.get("eos_token_id")
+        return tuple(id_ for id_ in (named if isinstance(named, list) else [named]) if isinstance(id_, int))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready object; file contents as base64."""
@@ -62,6 +72,7 @@ class ModelCard:
             "add_bos": self.add_bos,
             "data_order": self.data_order,
             "schedule": self.schedule,
+            "quantise": self.quantise,
         }
 
     @classmethod

@@ -12,9 +12,10 @@ from etils import epath
 
 from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.conversion_folder import Journal, conversion_folder, identity, write_whole
-from melama_jax.checkpoints.hf_import import adds_bos, require_fit, tokenizer_config
+from melama_jax.checkpoints.hf_import import adds_bos, require_fit, stated_template
 from melama_jax.checkpoints.hf_names import HF_TENSORS, config_to_hf
 from melama_jax.checkpoints.open import model_files, open_weights
+from melama_jax.checkpoints.peft_names import CONFIG_FILE, PEFT_TENSORS, config_to_peft
 from melama_jax.checkpoints.safetensors_writer import NewTensor, write_file, write_shards
 from melama_jax.checkpoints.weights import DTYPES, Weights, is_stacked
 from melama_jax.errors import InputError
@@ -48,7 +49,8 @@ def to_hf(
         dtype: what the tensors are stored in; None leaves each in the dtype it has. Merging is summed in float32
             before it is rounded to that.
         max_shard_size: bytes a safetensors file may have, or a text like "5GB"; a larger tensor gets its own file.
-        merge_lora: fold the adapters into the weights.
+        merge_lora: fold the adapters into the weights; of a run over a quantised base, into what its codes say, since
+            that is what the adapters were trained against. (For the original, export them alone and merge there.)
         adapter_only: write the adapters alone, as a PEFT folder.
 
     Raises:
@@ -94,8 +96,9 @@ def parse_size(size: int | str) -> int:
 
 def _plan(card: ModelCard, weights: Weights, dtype: str | None) -> list[NewTensor]:
     """Every tensor of the folder, the layers in order."""
-    flat = [path for path in HF_TENSORS if path in weights.leaves and not is_stacked(path)]
-    stacked = [path for path in HF_TENSORS if is_stacked(path)]
+    present = [path for path in HF_TENSORS if path in weights.leaves]
+    flat = [path for path in present if not is_stacked(path)]
+    stacked = [path for path in present if is_stacked(path)]
     first, last = (
         [path for path in flat if path[0] == "embedder"],
         [path for path in flat if path[0] != "embedder"],
@@ -121,10 +124,10 @@ def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dt
 def _merged(
     card: ModelCard, weights: Weights, path: Path, layer: int | None, dtype: np.dtype, name: str
 ) -> np.ndarray:
-    """One matrix in `dtype`, with its adapter, if it has one, added in float32 before."""
+    """One parameter in `dtype`, with its adapter, if it has one, added in float32 before."""
     value = weights.read(path, layer)
     adapter = {leaf: (*path[:-1], leaf) for leaf in ("lora_a", "lora_b")}
-    if card.lora is None or adapter["lora_a"] not in weights.leaves:
+    if card.lora is None or path[-1] != "kernel" or adapter["lora_a"] not in weights.leaves:
         return cast(value, dtype, name)
     lora_a, lora_b = (weights.read(leaf, layer) for leaf in adapter.values())
     merged = np.empty(value.shape, dtype)
@@ -151,20 +154,6 @@ def _write_adapter(
 ) -> None:
     """adapter_config.json and adapter_model.safetensors as PEFT's PeftModel.from_pretrained reads them."""
     assert card.lora is not None
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": None,
-        "inference_mode": True,
-        "r": card.lora.rank,
-        "lora_alpha": int(card.lora.alpha) if card.lora.alpha == int(card.lora.alpha) else card.lora.alpha,
-        "lora_dropout": card.lora.dropout,
-        "target_modules": sorted(card.lora.targets),
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "use_rslora": False,
-        "use_dora": False,
-    }
     paths = [path for path in weights.leaves if lora.is_lora_path(path)]
     tensors = [
         _adapter_tensor(weights, path, layer, dtype)
@@ -172,7 +161,7 @@ def _write_adapter(
         for path in paths
     ]
     write_file(folder / "adapter_model.safetensors", tensors, journal)
-    _write_json(folder / "adapter_config.json", config)  # last: a folder without it is no adapter
+    _write_json(folder / CONFIG_FILE, config_to_peft(card.lora))  # last: a folder without it is no adapter
 
 
 def _write_json(path: epath.Path, value: dict[str, Any]) -> None:
@@ -180,9 +169,7 @@ def _write_json(path: epath.Path, value: dict[str, Any]) -> None:
 
 
 def _adapter_tensor(weights: Weights, path: Path, layer: int, dtype: str | None) -> NewTensor:
-    leaf, kernel = weights.leaves[path], HF_TENSORS[(*path[:-1], "kernel")].at(layer)
-    matrix = {"lora_a": "lora_A", "lora_b": "lora_B"}[path[-1]]
-    name = f"base_model.model.{kernel.removesuffix('.weight')}.{matrix}.weight"
+    leaf, name = weights.leaves[path], PEFT_TENSORS[path].at(layer)
     target = DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
     return NewTensor(name, leaf.shape[:0:-1], target, lambda: cast(weights.read(path, layer), target, name).T)
 
@@ -201,19 +188,22 @@ def _special_ids(generation: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tokenizer_files(src: str | os.PathLike[str], card: ModelCard) -> dict[str, bytes]:
-    """The files a Hugging Face folder brought, as they were, or made from our tokenizer; with our chat template."""
+    """The files a Hugging Face folder brought, as they were, where they say what the card does; else made from ours.
+
+    A foreign folder's own pipeline with our chat template put into it would not do: transformers 5's LlamaTokenizer
+    gives other ids after the end of each turn than were trained on.
+    """
     if not card.tokenizer:
         return {}
     tokenizer = tokenizer_from_files(card.tokenizer)
     require_fit(src, tokenizer, card.model)
     template = get_template(card.chat_template) if card.chat_template else None
     files = card.tokenizer | (card.hf_files or {})
-    if card.hf_files is None or card.add_bos != adds_bos(files):
-        length = card.model.max_seq_len
-        return hf_tokenizer_files(tokenizer, template, add_bos_token=card.add_bos, model_max_length=length)
-    if template is not None:
-        jinja = template.jinja(add_bos=card.add_bos)
-        config = tokenizer_config(files) | {"chat_template": jinja}
-        files["tokenizer_config.json"] = json.dumps(config, indent=2, ensure_ascii=False).encode()
-        files.pop("chat_template.jinja", None)  # it would win over the field
-    return files
+    says_so = adds_bos(files) == card.add_bos and template in (None, stated_template(files))
+    if card.hf_files is not None and says_so:
+        return files
+    made = hf_tokenizer_files(
+        tokenizer, template, add_bos_token=card.add_bos, model_max_length=card.model.max_seq_len
+    )
+    # Readers other than transformers want the SentencePiece or tiktoken file itself.
+    return {name: files[name] for name in ("tokenizer.model",) if name in files} | made

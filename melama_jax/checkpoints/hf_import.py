@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -23,8 +24,9 @@ from melama_jax.errors import InputError
 from melama_jax.files import read_json, require_local
 from melama_jax.models import rope
 from melama_jax.models.config import LlamaConfig
+from melama_jax.models.families import FAMILIES
 from melama_jax.models.params import Path
-from melama_jax.text.chat import template_of_jinja
+from melama_jax.text.chat import ChatTemplate, template_of_jinja
 from melama_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_files
 
 # What a folder may hold of its tokenizer; carried over byte for byte.
@@ -56,7 +58,11 @@ class HfWeights:
         self._leave_out_rotary_tables(config)
         self._leave_out_tied_head(config)
         for name, info in self._rest.items():
-            raise InputError(info.file, f"an unknown tensor {name}", "the tensors of LlamaForCausalLM")
+            raise InputError(
+                info.file,
+                f"an unknown tensor {name}",
+                f"the tensors of {FAMILIES[config.family].architecture}",
+            )
 
     def read(self, path: Path, layer: int | None) -> np.ndarray:
         """See Weights.read."""
@@ -107,6 +113,9 @@ def open_hf(folder: str | os.PathLike[str]) -> tuple[ModelCard, Weights]:
         InputError: what is wrong, by file, field or tensor.
     """
     folder = require_local(folder)
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        join = "it joined with one: melama convert from-hf ADAPTER DST --base MODEL"
+        raise InputError(folder, "a PEFT adapter without its base model", join)
     config = config_from_hf(_json_object(folder / "config.json"), folder / "config.json")
     weights = HfWeights(_tensor_folder(folder), config, folder)
     return hf_card(folder, config, stored_dtype(weights)), weights
@@ -114,26 +123,37 @@ def open_hf(folder: str | os.PathLike[str]) -> tuple[ModelCard, Weights]:
 
 def hf_card(folder: FilePath, config: LlamaConfig, dtype: str) -> ModelCard:
     """The card of a Hugging Face folder: its tokenizer and generation config beside the architecture."""
-    carried = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
-    files: dict[str, bytes] = {}
-    if {"tokenizer.model", "tokenizer.json"} & set(carried):
-        tokenizer = load_tokenizer(folder)
-        require_fit(folder, tokenizer, config)
-        files = tokenizer.files()
     if (folder / "generation_config.json").exists():
         generation = _json_object(folder / "generation_config.json")
     else:
         fields = _json_object(folder / "config.json")
         generation = {name: fields[name] for name in _SPECIAL_IDS if fields.get(name) is not None}
-    hf_files = {name: content for name, content in carried.items() if files.get(name) != content}
-    template = template_of_jinja(tokenizer_config(carried).get("chat_template"))
-    return ModelCard(
-        config,
+    return with_tokenizer(ModelCard(config, generation_config=generation, dtype=dtype), folder)
+
+
+def brings_tokenizer(folder: FilePath) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json"))
+
+
+def with_tokenizer(card: ModelCard, folder: FilePath) -> ModelCard:
+    """The card with the tokenizer of a Hugging Face folder, and what its files say of chat template and BOS.
+
+    Raises:
+        InputError: it is no tokenizer, or not one for the card's model.
+    """
+    carried = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
+    files: dict[str, bytes] = {}
+    if brings_tokenizer(folder):
+        tokenizer = load_tokenizer(folder)
+        require_fit(folder, tokenizer, card.model)
+        files = tokenizer.files()
+    template = stated_template(carried)
+    return dataclasses.replace(
+        card,
         tokenizer=files,
         chat_template=template.name if template else None,
-        generation_config=generation,
-        dtype=dtype,
-        hf_files=hf_files,
+        hf_files={name: content for name, content in carried.items() if files.get(name) != content},
         add_bos=adds_bos(carried),
     )
 
@@ -141,6 +161,13 @@ def hf_card(folder: FilePath, config: LlamaConfig, dtype: str) -> ModelCard:
 def adds_bos(files: dict[str, bytes]) -> bool:
     """Whether a Hugging Face tokenizer's files put BOS before a text; a LLaMA's do unless they say otherwise."""
     return tokenizer_config(files).get("add_bos_token") is not False
+
+
+def stated_template(files: dict[str, bytes]) -> ChatTemplate | None:
+    """The template of ours that a Hugging Face tokenizer's files hold; None where they hold another or none."""
+    if "chat_template.jinja" in files:  # wins over the field, in transformers
+        return template_of_jinja(files["chat_template.jinja"].decode(errors="replace"))
+    return template_of_jinja(tokenizer_config(files).get("chat_template"))
 
 
 def tokenizer_config(files: dict[str, bytes]) -> dict[str, Any]:

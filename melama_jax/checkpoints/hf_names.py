@@ -8,6 +8,7 @@ from typing import Any
 
 from melama_jax.errors import InputError
 from melama_jax.models.config import LlamaConfig, RopeScaling
+from melama_jax.models.families import FAMILIES, Family
 from melama_jax.models.params import Path
 
 
@@ -36,6 +37,10 @@ HF_TENSORS: Mapping[Path, HfTensor] = {
         ("layers", "attention", name, "kernel"): HfTensor(f"{_LAYER}self_attn.{name}.weight")
         for name in ("q_proj", "k_proj", "v_proj", "o_proj")
     },
+    **{
+        ("layers", "attention", name, "bias"): HfTensor(f"{_LAYER}self_attn.{name}.bias", transposed=False)
+        for name in ("q_proj", "k_proj", "v_proj")
+    },
     ("layers", "post_attention_norm", "scale"): HfTensor(
         _LAYER + "post_attention_layernorm.weight", transposed=False
     ),
@@ -50,23 +55,18 @@ HF_TENSORS: Mapping[Path, HfTensor] = {
 # Rotary tables that checkpoints from before 2023 carry; they follow from the config, and are checked against it.
 ROTARY_TABLE = _LAYER + "self_attn.rotary_emb.inv_freq"
 
-# Fields of config.json that would change the arithmetic, with the only value this architecture has.
-_FIXED = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-
 
 def config_from_hf(fields: dict[str, Any], where: object) -> LlamaConfig:
     """LlamaConfig from a config.json's fields, as transformers 4 or 5 writes them.
 
     Raises:
-        InputError: another architecture, a missing field or a feature that is not LLaMA's, by name.
+        InputError: another architecture, a missing field or a feature that is not of its family, by name.
     """
-    architectures = fields.get("architectures") or ["LlamaForCausalLM"]
-    if fields.get("model_type") != "llama" or architectures != ["LlamaForCausalLM"]:
-        found = f"model_type {fields.get('model_type')!r}, architectures {architectures}"
-        raise InputError(where, found, "a LLaMA: model_type 'llama', architectures ['LlamaForCausalLM']")
-    for name, value in _FIXED.items():
-        if fields.get(name, value) != value:
-            raise InputError(f"{where} {name}", repr(fields[name]), repr(value))
+    name, family = _family_from_hf(fields, where)
+    fields = {**family.defaults, **fields}
+    for field, value in family.fixed.items():
+        if fields.get(field, value) != value:
+            raise InputError(f"{where} {field}", repr(fields[field]), repr(value))
     try:
         heads, width = fields["num_attention_heads"], fields["hidden_size"]
         theta, scaling = _rope_from_hf(fields, where)
@@ -78,11 +78,13 @@ def config_from_hf(fields: dict[str, Any], where: object) -> LlamaConfig:
             num_heads=heads,
             num_kv_heads=fields.get("num_key_value_heads") or heads,
             head_dim=fields.get("head_dim") or width // heads,
-            max_seq_len=fields.get("max_position_embeddings", 2048),
+            max_seq_len=fields["max_position_embeddings"],
             rope_theta=theta,
             rope_scaling=scaling,
             norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
             tie_embeddings=bool(fields.get("tie_word_embeddings", False)),
+            family=name,
+            window=_window_from_hf(fields, family),
         )
     except KeyError as error:
         raise InputError(where, f"no field {error.args[0]}", "a LLaMA's config.json") from error
@@ -90,6 +92,41 @@ def config_from_hf(fields: dict[str, Any], where: object) -> LlamaConfig:
         if isinstance(error, InputError):
             raise InputError(where, f"{error.where} = {error.found}", error.expected) from error
         raise InputError(where, str(error), "a LLaMA's config.json") from error
+
+
+def _family_from_hf(fields: dict[str, Any], where: object) -> tuple[str, Family]:
+    name, architectures = fields.get("model_type"), fields.get("architectures")
+    family = FAMILIES.get(name) if isinstance(name, str) else None
+    if family is not None and architectures in (None, [], [family.architecture]):
+        assert isinstance(name, str)
+        return name, family
+    known = ", ".join(f"{name!r} ({family.architecture})" for name, family in FAMILIES.items())
+    found = f"model_type {name!r}, architectures {architectures}"
+    raise InputError(where, found, f"a model_type among {known}")
+
+
+def _window_from_hf(fields: dict[str, Any], family: Family) -> int | None:
+    """One window for all layers, or none; where a family's config.json can give each layer its own, they must agree."""
+    if "max_window_layers" in family.window_fields:
+        layers, first = fields["num_hidden_layers"], fields["max_window_layers"]
+        whole = ["full_attention"] * layers
+        near = ["sliding_attention"] * layers
+        kinds = fields.get("layer_types") or whole[:first] + near[first:]
+        if not fields["use_sliding_window"] or kinds == whole:
+            return None
+        if kinds != near:
+            found = f"{kinds.count(near[0])} of {layers}"
+            raise InputError("layers with a sliding window", found, "all of them or none")
+    return fields["sliding_window"] if family.window_fields else None
+
+
+def _window_to_hf(config: LlamaConfig) -> dict[str, Any]:
+    said = {
+        "use_sliding_window": config.window is not None,
+        "sliding_window": config.window,
+        "max_window_layers": config.num_layers if config.window is None else 0,
+    }
+    return {name: said[name] for name in FAMILIES[config.family].window_fields}
 
 
 def _rope_from_hf(fields: dict[str, Any], where: object) -> tuple[float, RopeScaling | None]:
@@ -117,10 +154,10 @@ def config_to_hf(config: LlamaConfig, dtype: str) -> dict[str, Any]:
         config: the architecture.
         dtype: the name of the dtype the tensors are stored in.
     """
-    scaling = config.rope_scaling
+    scaling, family = config.rope_scaling, FAMILIES[config.family]
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [family.architecture],
+        "model_type": config.family,
         "vocab_size": config.vocab_size,
         "hidden_size": config.embed_dim,
         "intermediate_size": config.mlp_dim,
@@ -140,6 +177,7 @@ def config_to_hf(config: LlamaConfig, dtype: str) -> dict[str, Any]:
         },
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tie_embeddings,
-        **_FIXED,
+        **_window_to_hf(config),
+        **family.fixed,
         "torch_dtype": dtype,
     }

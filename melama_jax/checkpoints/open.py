@@ -11,9 +11,10 @@ from typing import Any
 import jax
 from etils import epath
 
-from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.card import T5X_CARD_FILE, ModelCard
 from melama_jax.checkpoints.conversion_folder import files_in
 from melama_jax.checkpoints.hf_import import open_hf
+from melama_jax.checkpoints.quantised_weights import DequantisedWeights
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import DTYPES, Weights, expected_leaves, require_leaves, to_device
 from melama_jax.errors import InputError
@@ -75,12 +76,13 @@ def open_model(
     if is_run(directory):
         with RunStore(directory, read_only=True) as store:
             card, weights = _run_weights(store)
-            wanted = _wanted(weights, shardings, dtype)
-            params, _ = store.restore(_latest(store), unflatten(wanted))
+            if card.quantise is None:
+                params, _ = store.restore(_latest(store), unflatten(_wanted(weights, shardings, dtype)))
+            else:
+                params = _by_layers(weights, shardings, dtype)
     else:
         card, weights = open_hf(directory)
-        wanted = _wanted(weights, shardings, dtype)
-        params = unflatten({path: to_device(weights, path, leaf) for path, leaf in wanted.items()})
+        params = _by_layers(weights, shardings, dtype)
     tokenizer = tokenizer_from_files(card.tokenizer) if card.tokenizer else None
     return OpenedModel(card, params, tokenizer)
 
@@ -95,16 +97,18 @@ def is_run(directory: str | os.PathLike[str]) -> bool:
         raise InputError(folder, "a file", expected)
     if (folder / "checkpoints").is_dir():
         return True
-    if (folder / "config.json").exists():
+    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
         return False
-    if (folder / "adapter_config.json").exists():
-        raise InputError(folder, "a PEFT adapter without its base model", expected)
+    if (folder / T5X_CARD_FILE).exists() or folder.name.startswith("checkpoint_"):
+        raise InputError(folder, "T5X's checkpoints", f"{expected}, as `melama convert from-t5x` makes")
     raise InputError(folder, "neither checkpoints/ nor config.json", expected)
 
 
 def _run_weights(store: RunStore) -> tuple[ModelCard, Weights]:
     step = _latest(store)
-    card, weights = store.card(step), store.weights(step)
+    card = store.card(step)
+    stored = store.weights(step)
+    weights = stored if card.quantise is None else DequantisedWeights(stored, card.quantise, card.dtype)
     require_leaves(store.directory, weights.leaves, expected_leaves(card.model, card.lora))
     return card, weights
 
@@ -121,6 +125,11 @@ def _latest(store: RunStore) -> int:
 @functools.cache
 def _say_unfinished(folder: str, step: int) -> None:
     logging.getLogger(__name__).warning("%s was never finished: step %d is used", folder, step)
+
+
+def _by_layers(weights: Weights, shardings: Any, dtype: str | None) -> Params:
+    wanted = _wanted(weights, shardings, dtype)
+    return unflatten({path: to_device(weights, path, leaf) for path, leaf in wanted.items()})
 
 
 def _wanted(weights: Weights, shardings: Any, dtype: str | None) -> dict[Path, jax.ShapeDtypeStruct]:

@@ -41,7 +41,9 @@ def read_tensor(info: TensorInfo) -> np.ndarray:
 
 
 def read_transposed(info: TensorInfo) -> np.ndarray:
-    """A matrix turned over, in C order; only the result is in memory as a whole."""
+    """A matrix turned over, in C order (a vector as it is); only the result is in memory as a whole."""
+    if len(info.shape) != 2:
+        return read_tensor(info)
     rows, columns = info.shape
     turned = np.empty((columns, rows), info.dtype)
     with info.file.open("rb") as stream:

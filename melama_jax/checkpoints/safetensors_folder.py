@@ -39,23 +39,23 @@ class TensorFolder(Protocol):
 
 
 class SafetensorsFolder:
-    """model.safetensors, or the shards of model.safetensors.index.json.
+    """model.safetensors (or another file's name), or the shards of model.safetensors.index.json.
 
     Raises:
         InputError: naming the file or tensor, where a header does not fit its file, an index and its shards disagree
             or an index points outside its folder.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, single: str = "model.safetensors"):
         self.tensors: dict[str, TensorInfo] = {}
-        for file in shard_files(folder, "model.safetensors"):
-            for name, info in _read_header(file):
+        for file in shard_files(folder, single):
+            for name, info in read_header(file):
                 if name in self.tensors:
                     raise InputError(
                         file, f"tensor {name}, also in {self.tensors[name].file.name}", "it only once"
                     )
                 self.tensors[name] = info
-        check_index(folder, "model.safetensors", self.tensors)
+        check_index(folder, single, self.tensors)
 
     def read(self, name: str, transposed: bool = False) -> np.ndarray:
         """See TensorFolder.read."""
@@ -106,7 +106,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _read_header(file: Path) -> Iterator[tuple[str, TensorInfo]]:
+def read_header(file: Path) -> Iterator[tuple[str, TensorInfo]]:
     """Yields (name, info), everything checked against the file's size."""
     size = require_file(file).stat().st_size
     with file.open("rb") as stream:

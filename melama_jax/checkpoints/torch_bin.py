@@ -13,16 +13,16 @@ from melama_jax.errors import InputError
 
 
 class TorchBinFolder:
-    """pytorch_model.bin, or the shards of pytorch_model.bin.index.json.
+    """pytorch_model.bin (or another file's name), or the shards of pytorch_model.bin.index.json.
 
     Raises:
         InputError: naming the file or tensor, where a file is not plain weights or disagrees with the index.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, single: str = "pytorch_model.bin"):
         self.tensors: dict[str, TensorInfo] = {}
         self._files: dict[str, TorchFile] = {}
-        for path in shard_files(folder, "pytorch_model.bin"):
+        for path in shard_files(folder, single):
             file = TorchFile(path)
             for name, info in file.tensors.items():
                 if name in self.tensors:
@@ -30,7 +30,7 @@ class TorchBinFolder:
                         path, f"tensor {name}, also in {self.tensors[name].file.name}", "it only once"
                     )
                 self.tensors[name], self._files[name] = info, file
-        check_index(folder, "pytorch_model.bin", self.tensors)
+        check_index(folder, single, self.tensors)
 
     def read(self, name: str, transposed: bool = False) -> np.ndarray:
         """See TensorFolder.read."""

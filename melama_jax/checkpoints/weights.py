@@ -62,10 +62,8 @@ def piece_name(path: Path, layer: int | None) -> str:
 
 
 def reading_order(weights: Weights) -> list[tuple[Path, int | None]]:
-    """Every piece of a model, layer by layer, as files mostly hold them."""
-    order = [(path, layer) for path, leaf in weights.leaves.items() for layer in layers(path, leaf)]
-    # sorted() keeps the order within a layer
-    return sorted(order, key=lambda piece: -1 if piece[1] is None else piece[1])
+    """Every piece of a model: all layers of one parameter before the next, which some readers rest on."""
+    return [(path, layer) for path, leaf in weights.leaves.items() for layer in layers(path, leaf)]
 
 
 def read_ahead(reads: Sequence[Callable[[], np.ndarray]]) -> Iterator[np.ndarray]:

@@ -27,12 +27,18 @@ def bind_cached_attention(mesh: Mesh) -> CachedAttention:
         )
 
     def bound(
-        query: jax.Array, key: jax.Array, value: jax.Array, positions: jax.Array, layer: jax.Array
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        positions: jax.Array,
+        layer: jax.Array,
+        *,
+        window: int | None = None,
     ) -> jax.Array:
         rows, heads = cache_axes(mesh, query.shape[0], key.shape[3] // query.shape[3])
         queries, cache = PartitionSpec(rows, None, heads), PartitionSpec(None, rows, None, heads)
         mapped = jax.shard_map(
-            functools.partial(cached_attention, cores=cores),
+            functools.partial(cached_attention, window=window, cores=cores),
             mesh=mesh,
             in_specs=(queries, cache, cache, PartitionSpec(rows), PartitionSpec()),
             out_specs=queries,

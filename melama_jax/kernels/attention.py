@@ -53,8 +53,9 @@ def attention(
             take this.
     """
     check_shapes(query, key, value, segment_ids)
+    window = within(window, query.shape[1])
     plain = functools.partial(reference.causal_attention, window=window, soft_cap=soft_cap)
-    chosen, why = _choose(query, kernel, window is not None or soft_cap is not None)
+    chosen, why = _choose(query, kernel, soft_cap)
     _say_once(f"attention, query {query.shape} {query.dtype}, key {key.shape}: {chosen} on TPU, for {why}")
     if chosen == "xla":
         return plain(query, key, value, segment_ids)
@@ -62,7 +63,7 @@ def attention(
     if chosen == "splash":
         from melama_jax.kernels.splash import splash_attention
 
-        on_tpu = functools.partial(splash_attention, tiles=splash_tiles or DEFAULT_TILES)
+        on_tpu = functools.partial(splash_attention, window=window, tiles=splash_tiles or DEFAULT_TILES)
     else:
         from melama_jax.kernels.flash import flash_attention
 
@@ -92,15 +93,15 @@ def _on_gpu(query: jax.Array, window: int | None, soft_cap: float | None) -> dic
     return {} if why else {"cuda": functools.partial(cudnn_attention, window=window)}
 
 
-def _choose(query: jax.Array, kernel: str, bent: bool) -> tuple[str, str]:
-    """Which of KERNELS a TPU runs, and why; `bent`: whether there is a window or a soft cap."""
+def _choose(query: jax.Array, kernel: str, soft_cap: float | None) -> tuple[str, str]:
+    """Which of KERNELS a TPU runs, and why."""
     if kernel not in KERNELS:
         raise ValueError(f"attention kernel {kernel!r}: one of {', '.join(KERNELS)}")
     _, length, _, head_dim = query.shape
-    if kernel == "splash" and (bent or length % LANES or head_dim % LANES):
+    if kernel == "splash" and (soft_cap is not None or length % LANES or head_dim % LANES):
         raise ValueError(
             f"splash attention of query {query.shape}: length and head_dim must be multiples of {LANES}, "
-            "and it takes neither window nor soft cap here"
+            "and it takes no soft cap here"
         )
     if kernel != "auto":
         return kernel, "it was asked for"
@@ -118,6 +119,7 @@ def cached_attention(
     positions: jax.Array,
     layer: jax.Array | int = 0,
     *,
+    window: int | None = None,
     cores: int | None = None,
 ) -> jax.Array:
     """Attention of new tokens against a key-value cache: a Pallas kernel on TPU for a few tokens, XLA elsewhere.
@@ -128,6 +130,7 @@ def cached_attention(
         value: as key.
         positions: int32 [batch, length]; each query sees slots 0 .. its position, and at -1 nothing.
         layer: int32 scalar, the one of the cache's layers that is meant.
+        window: a query sees only slots fewer than so many places before its own; None: all.
         cores: TensorCores of the chip this will run on; None: of the one here.
 
     Returns:
@@ -137,13 +140,14 @@ def cached_attention(
         ValueError: shapes or dtypes that do not go together, naming them.
     """
     check_cache(query, key, value, positions)
-    why = refusal(query, key)
+    window = within(window, stored(key).shape[2])
+    why = refusal(query, key, window)
     _say_once(
         f"cached attention, query {query.shape}, cache {stored(key).shape} {stored(key).dtype}: "
         + (f"plain, for {why}" if why else "the decode kernel on TPU, plain elsewhere")
     )
     if why:
-        return plain_cached_attention(query, key, value, positions, layer)
+        return plain_cached_attention(query, key, value, positions, layer, window)
     from melama_jax.kernels import decode  # importing Pallas costs time that CPU runs need not pay
 
     return jax.lax.platform_dependent(
@@ -155,6 +159,11 @@ def cached_attention(
         tpu=functools.partial(decode.decode_attention, cores=tensor_cores() if cores is None else cores),
         default=plain_cached_attention,
     )
+
+
+def within(window: int | None, length: int) -> int | None:
+    """The window, or None where no two of `length` places are so far apart that it hides anything."""
+    return None if window is None or window >= length else window
 
 
 def tensor_cores(device: Any = None) -> int:

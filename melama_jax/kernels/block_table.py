@@ -39,11 +39,11 @@ class Cuts:
     packed: Cut
 
 
-# A forward pass holds only keys and values in VMEM, a backward pass their float32 gradients too. Not tuned: v4, whose
-# 16 MiB leave little choice.
+# A forward pass holds only keys and values in VMEM, a backward pass their float32 gradients too. v4's 16 MiB leave
+# little choice: these are the largest whose backward pass takes 4,096 keys at once.
 WHOLE = 32768
 TABLE: dict[str, Cuts] = {
-    "v4": Cuts(*[Cut(Blocks(512, 256, 256, resident=4096), Blocks(256, 256, 256, resident=2048))] * 2),
+    "v4": Cuts(*[Cut(Blocks(512, 128, 512, resident=4096), Blocks(512, 128, 512, resident=4096))] * 2),
     "v5e": Cuts(
         Cut(Blocks(2048, 128, 512, resident=WHOLE), Blocks(2048, 128, 1024)),
         Cut(Blocks(1024, 256, 256, 2, resident=WHOLE), Blocks(512, 128, 256)),

@@ -20,9 +20,14 @@ Cache = jax.Array | Quantised
 
 
 def plain_cached_attention(
-    query: jax.Array, key: Cache, value: Cache, positions: jax.Array, layer: jax.Array | int
+    query: jax.Array,
+    key: Cache,
+    value: Cache,
+    positions: jax.Array,
+    layer: jax.Array | int,
+    window: int | None = None,
 ) -> jax.Array:
-    """As decode.decode_attention, on any platform, through reference.slot_attention."""
+    """As attention.cached_attention, on any platform, through reference.slot_attention."""
 
     def heads(cache: Cache) -> jax.Array:
         if isinstance(cache, Quantised):
@@ -31,12 +36,14 @@ def plain_cached_attention(
             slots = cache[layer]
         return slots.reshape(*slots.shape[:2], -1, query.shape[3])
 
-    return slot_attention(query, heads(key), heads(value), positions)
+    return slot_attention(query, heads(key), heads(value), positions, window)
 
 
-def refusal(query: jax.Array, key: Cache) -> str | None:
+def refusal(query: jax.Array, key: Cache, window: int | None = None) -> str | None:
     """Why the decode kernel does not take these shapes, or None where it does."""
     slots, width = stored(key).shape[2:]
+    if window is not None:
+        return f"a window of {window} over {slots} slots"
     if query.shape[1] > MOST_TOKENS:
         return f"{query.shape[1]} new tokens a row are more than {MOST_TOKENS}"
     if slots % SLOT_BLOCK:

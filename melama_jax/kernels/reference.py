@@ -78,7 +78,10 @@ def causal_attention(
     return checkpoint_name(masked_attention(query, key, value, mask, soft_cap), OUT_NAME)
 
 
-def slot_attention(query: jax.Array, key: jax.Array, value: jax.Array, positions: jax.Array) -> jax.Array:
-    """Each query (at `positions` int32 [batch, length]) sees the cache's slots up to its own position."""
-    mask = jnp.arange(key.shape[1])[None, None, :] <= positions[:, :, None]
+def slot_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, positions: jax.Array, window: int | None = None
+) -> jax.Array:
+    """Each query (at `positions` int32 [batch, length]) sees the cache's slots up to its own, `window` at most."""
+    distance = positions[:, :, None] - jnp.arange(key.shape[1])
+    mask = (distance >= 0) if window is None else (distance >= 0) & (distance < window)
     return masked_attention(query, key, value, mask)

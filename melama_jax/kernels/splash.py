@@ -25,6 +25,7 @@ def splash_attention(
     key: jax.Array,
     value: jax.Array,
     segment_ids: jax.Array | None = None,
+    window: int | None = None,
     tiles: SplashTiles = DEFAULT_TILES,
 ) -> jax.Array:
     """Causal self-attention within segments. Shapes as in reference.causal_attention."""
@@ -43,7 +44,7 @@ def splash_attention(
         block_kv_dq=None if tiles.fused else back_kv,
         use_fused_bwd_kernel=tiles.fused,
     )
-    mask = masks.MultiHeadMask([masks.CausalMask((length, length))] * heads)
+    mask = masks.MultiHeadMask([mask_of(length, window)] * heads)
     attend = kernels.make_splash_mha(
         mask=mask, head_shards=1, q_seq_shards=1, block_sizes=sizes, residual_checkpoint_name=OUT_NAME
     )
@@ -52,6 +53,12 @@ def splash_attention(
     heads_first = (jnp.swapaxes(x, 1, 2) for x in (scaled, key, value))
     out: Any = jax.vmap(attend, in_axes=(0, 0, 0, None if ids is None else 0))(*heads_first, ids)
     return jnp.swapaxes(out, 1, 2)
+
+
+def mask_of(length: int, window: int | None) -> masks.Mask:
+    """What a query may see, as splash is told: window as in reference.causal_attention."""
+    square = (length, length)
+    return masks.CausalMask(square) if window is None else masks.LocalMask(square, (window - 1, 0), 0)
 
 
 def _divisor(length: int, most: int) -> int:

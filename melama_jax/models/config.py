@@ -8,6 +8,7 @@ from typing import Any
 
 from melama_jax.errors import InputError
 from melama_jax.fields import require_types
+from melama_jax.models.families import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Shape and constants of a LLaMA 1, 2 or 3 (Touvron et al. 2023, arXiv 2307.09288).
+    """Shape and constants of a LLaMA (Touvron et al. 2023, arXiv 2307.09288) or of a family that shares its block.
 
     Args:
         vocab_size: rows of the embedding.
@@ -40,6 +41,9 @@ class LlamaConfig:
         rope_scaling: Llama 3.1's frequency scaling, or None.
         norm_eps: RMSNorm's epsilon.
         tie_embeddings: the output head is the embedding, transposed.
+        family: one of models.families.FAMILIES: what the block adds to LLaMA's, and what an export is called.
+        window: tokens attend to keys fewer than so many places before them (Jiang et al. 2023, arXiv 2310.06825);
+            None: to all before them.
     """
 
     vocab_size: int
@@ -54,6 +58,8 @@ class LlamaConfig:
     rope_scaling: RopeScaling | None = None
     norm_eps: float = 1e-5
     tie_embeddings: bool = False
+    family: str = "llama"
+    window: int | None = None
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -77,6 +83,17 @@ class LlamaConfig:
             )
         if self.head_dim % 2:
             raise InputError("LlamaConfig.head_dim", str(self.head_dim), "an even number (rotary pairs)")
+        if self.family not in FAMILIES:
+            raise InputError("LlamaConfig.family", repr(self.family), f"one of {', '.join(FAMILIES)}")
+        if self.window is not None and (self.window < 1 or not FAMILIES[self.family].window_fields):
+            windowed = ", ".join(name for name, family in FAMILIES.items() if family.window_fields)
+            expected = f"None, or a whole number above 0 in a family that has windows ({windowed})"
+            raise InputError("LlamaConfig.window", f"{self.window} with family {self.family!r}", expected)
+
+    @property
+    def qkv_bias(self) -> bool:
+        """Whether q_proj, k_proj and v_proj add a bias."""
+        return FAMILIES[self.family].qkv_bias
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields."""
@@ -93,6 +110,10 @@ class LlamaConfig:
             raise InputError("LlamaConfig", str(error), "the fields of LlamaConfig") from error
 
 
+# The matrices of a layer that may have an adapter, in the order of the block.
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
 @dataclass(frozen=True)
 class LoraConfig:
     """Low-rank adapters on the projections (Hu et al. 2021, arXiv 2106.09685).
@@ -101,28 +122,25 @@ class LoraConfig:
         rank: r, the width of the bottleneck.
         alpha: the update is scaled by alpha / rank.
         dropout: rate applied to the adapter's input while training.
-        targets: names of the projections that get an adapter.
+        targets: which of PROJECTIONS get an adapter; kept in that order.
     """
 
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[str, ...] = PROJECTIONS
 
     def __post_init__(self) -> None:
         require_types(self)
-        object.__setattr__(self, "targets", tuple(self.targets))
         if self.rank < 1:
             raise InputError("LoraConfig.rank", repr(self.rank), "a whole number above 0")
         if not 0 <= self.dropout < 1:
             raise InputError("LoraConfig.dropout", repr(self.dropout), "a rate from 0, below 1")
-        unknown = set(self.targets) - set(LoraConfig.__dataclass_fields__["targets"].default)
+        unknown = set(self.targets) - set(PROJECTIONS)
         if unknown:
-            raise InputError(
-                "LoraConfig.targets",
-                ", ".join(sorted(unknown)),
-                "names among q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj",
-            )
+            expected = f"names among {', '.join(PROJECTIONS)}"
+            raise InputError("LoraConfig.targets", ", ".join(sorted(unknown)), expected)
+        object.__setattr__(self, "targets", tuple(name for name in PROJECTIONS if name in self.targets))
 
     @property
     def scale(self) -> float:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -15,11 +16,39 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
-from melama_jax.models import rope
+from melama_jax.models import quantised, rope
 from melama_jax.models.config import LlamaConfig, LoraConfig
 
-Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array | None], jax.Array]
-CachedAttention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+
+class Attention(Protocol):
+    """Causal self-attention; arguments as kernels.attention.attention has them."""
+
+    def __call__(
+        self,
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        segment_ids: jax.Array | None = None,
+        /,
+        *,
+        window: int | None = None,
+    ) -> jax.Array: ...
+
+
+class CachedAttention(Protocol):
+    """Attention to a cache; arguments as kernels.attention.cached_attention has them."""
+
+    def __call__(
+        self,
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        positions: jax.Array,
+        layer: jax.Array,
+        /,
+        *,
+        window: int | None = None,
+    ) -> jax.Array: ...
 
 
 @dataclass(frozen=True)
@@ -39,9 +68,16 @@ class Reordered:
     leave: Callable[[jax.Array], jax.Array]
 
     def __call__(
-        self, query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None
+        self,
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        segment_ids: jax.Array | None = None,
+        /,
+        *,
+        window: int | None = None,
     ) -> jax.Array:
-        return self.attend(query, key, value, segment_ids)
+        return self.attend(query, key, value, segment_ids, window=window)
 
 
 class KVCache(NamedTuple):
@@ -68,6 +104,7 @@ class Arithmetic:
     param_dtype: DTypeLike = jnp.float32
     merge_rows: bool = True
     isolate_products: bool = False
+    quantise: str | None = None
 
     def apart(self, x: jax.Array) -> jax.Array:
         """x, or x behind a barrier that the compiler fuses nothing across, forward and backward."""
@@ -95,20 +132,22 @@ class RMSNorm(nn.Module):
 
 
 class Projection(nn.Module):
-    """x @ kernel, and with an adapter + scale * (dropout(x) @ lora_a) @ lora_b. Kernels are [in, out]."""
+    """x @ kernel + bias, and with an adapter + scale * (dropout(x) @ lora_a) @ lora_b. Kernels are [in, out]."""
 
     features: int
     axes: tuple[str, str]
     lora: LoraConfig | None
     arithmetic: Arithmetic
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
         *places, width = x.shape
         if self.arithmetic.merge_rows:
             x = x.reshape(-1, width)
-        kernel = self._weight("kernel", nn.initializers.normal(0.02), self.axes, (width, self.features))
-        out = x @ kernel
+        out = self._product(x)
+        if self.bias:
+            out = out + self._weight("bias", nn.initializers.zeros, self.axes[1:], (self.features,))
         if self.lora is not None and self.name in self.lora.targets:
             lora = self.lora
             a_init = nn.initializers.variance_scaling(
@@ -122,8 +161,27 @@ class Projection(nn.Module):
             out = out + lora.scale * ((adapted @ a) @ b)
         return self.arithmetic.apart(out.reshape(*places, self.features))
 
+    def _product(self, x: jax.Array) -> jax.Array:
+        shape, kind, dtype = (x.shape[-1], self.features), self.arithmetic.quantise, self.arithmetic.dtype
+        if kind is None:
+            return x @ self._weight("kernel", nn.initializers.normal(0.02), self.axes, shape)
+        codes, scales = quantised.shapes(shape, kind)
+        grouped = (self.axes[0] if scales.shape[0] > 1 else None, self.axes[1])
+
+        def param(name: str, like: jax.ShapeDtypeStruct, axes: tuple[str | None, ...]) -> Any:
+            zeros = nn.with_logical_partitioning(nn.initializers.zeros, axes)
+            return self.param(name, zeros, like.shape, like.dtype)
+
+        # The backward pass makes the matrix again: kept, all layers' would take the room that codes spare.
+        @partial(jax.checkpoint, prevent_cse=False)
+        def product(x: jax.Array, codes: jax.Array, scales: jax.Array) -> jax.Array:
+            return x @ quantised.dequantise(codes, scales, kind, dtype)
+
+        held = param(quantised.CODES, codes, self.axes), param(quantised.SCALES, scales, grouped)
+        return product(x, *held)
+
     def _weight(
-        self, name: str, init: nn.initializers.Initializer, axes: tuple[str, str], shape: tuple[int, int]
+        self, name: str, init: nn.initializers.Initializer, axes: tuple[str, ...], shape: tuple[int, ...]
     ) -> jax.Array:
         weight: Any = self.param(
             name, nn.with_logical_partitioning(init, axes), shape, self.arithmetic.param_dtype
@@ -159,26 +217,25 @@ class SelfAttention(nn.Module):
         key = checkpoint_name(rope.rotate(key, positions, freqs), "k_proj")
         value = checkpoint_name(value, "v_proj")
         if cache is None:
-            out = self.attention(query, key, value, segment_ids)
+            out = self.attention(query, key, value, segment_ids, window=config.window)
         else:
             assert layer is not None
             cache = KVCache(
                 _write(cache.key, layer, key, positions), _write(cache.value, layer, value, positions)
             )
-            out = self.cached_attention(query, cache.key, cache.value, positions, layer)
+            out = self.cached_attention(query, cache.key, cache.value, positions, layer, window=config.window)
         out = out.reshape(*x.shape[:-1], -1)
         out = self._project(config.embed_dim, ("heads", "embed"), "o_proj")(out, deterministic)
         return checkpoint_name(out, "o_proj"), cache
 
     def _heads(self, x: jax.Array, name: str, heads: int, axis: str, deterministic: bool) -> jax.Array:
         width = heads * self.config.head_dim
-        split = self._project(width, ("embed", axis), name)(x, deterministic).reshape(
-            *x.shape[:-1], heads, self.config.head_dim
-        )
+        project = self._project(width, ("embed", axis), name, self.config.qkv_bias)
+        split = project(x, deterministic).reshape(*x.shape[:-1], heads, self.config.head_dim)
         return nn.with_logical_constraint(split, ("batch", "length", axis, "head_dim"))
 
-    def _project(self, features: int, axes: tuple[str, str], name: str) -> Projection:
-        return Projection(features, axes, self.lora, self.arithmetic, name=name)
+    def _project(self, features: int, axes: tuple[str, str], name: str, bias: bool = False) -> Projection:
+        return Projection(features, axes, self.lora, self.arithmetic, bias, name=name)
 
 
 def _write(cache: jax.Array, layer: jax.Array, new: jax.Array, positions: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ Nothing here knows a mesh or a file; partitioning/rules.py says where each named
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
@@ -33,8 +34,8 @@ class Llama(nn.Module):
     Args:
         config: its shape.
         lora: adapters on the projections, or None.
-        attention: (query, key, value, segment_ids) -> out; causal, see kernels/attention.py. May be Reordered.
-        cached_attention: (query, key cache, value cache, positions, layer) -> out, for decoding.
+        attention: causal self-attention, see kernels/attention.py. May be Reordered.
+        cached_attention: attention to a key-value cache, for decoding; likewise.
         dtype: what activations and products are computed in.
         param_dtype: what weights are held in.
         remat: what the backward pass keeps of each layer: one of remat.POLICIES, or activations by name.
@@ -44,6 +45,7 @@ class Llama(nn.Module):
             merged dimension would be gathered.
         isolate_products: the compiler may not fuse norms, rotary and SiLU into matrix products, forward or backward:
             on some TPUs products alone run faster by more than the extra memory traffic costs.
+        quantise: one of quantised.KINDS: the layers' matrices are given in codes and scales. None: as they are.
     """
 
     config: LlamaConfig
@@ -56,10 +58,12 @@ class Llama(nn.Module):
     offload: tuple[str, ...] = ()
     merge_rows: bool = True
     isolate_products: bool = False
+    quantise: str | None = None
 
     def setup(self) -> None:
         config = self.config
-        arithmetic = Arithmetic(self.dtype, self.param_dtype, self.merge_rows, self.isolate_products)
+        plain = Arithmetic(self.dtype, self.param_dtype, self.merge_rows, self.isolate_products)
+        of_layers = replace(plain, quantise=self.quantise)
         init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
         self.embedder = nn.Embed(
             config.vocab_size,
@@ -79,10 +83,10 @@ class Llama(nn.Module):
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
             length=config.num_layers,
             metadata_params={nn.PARTITION_NAME: "layers"},
-        )(config, self.lora, self.attention, self.cached_attention, arithmetic)
-        self.final_norm = RMSNorm(config.norm_eps, arithmetic)
+        )(config, self.lora, self.attention, self.cached_attention, of_layers)
+        self.final_norm = RMSNorm(config.norm_eps, plain)
         if not config.tie_embeddings:
-            self.lm_head = Projection(config.vocab_size, ("embed", "vocab"), None, arithmetic)
+            self.lm_head = Projection(config.vocab_size, ("embed", "vocab"), None, plain)
 
     def __call__(
         self,

@@ -13,7 +13,7 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("length", "sequence"),
     ("act_embed", None),
     # weights; an activation's heads, mlp and vocab are split the same way
-    ("embed", ("fsdp", "sequence")),
+    ("embed", "fsdp"),
     ("heads", "tensor"),
     ("kv_heads", "tensor"),
     ("head_dim", None),

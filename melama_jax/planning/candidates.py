@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.models.params import count, param_shapes
+from melama_jax.models.quantised import bytes_a_weight
 from melama_jax.models.remat import NAMES, POLICIES
 from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.planning.flops import step_flops
@@ -138,7 +139,7 @@ def estimate(run: Run, config: LlamaConfig, candidate: Candidate) -> Estimate:
     compute, stored = jnp.dtype(run.dtype).itemsize, jnp.dtype(run.param_dtype).itemsize
     # The gradients of one pass; of several, their float32 sum as well.
     gradients = stored + (_FLOAT32 if candidate.micro_batches > 1 else 0)
-    state = sizes.trained * (3 * stored + gradients) + sizes.frozen * jnp.dtype(run.frozen_dtype).itemsize
+    state = sizes.trained * (3 * stored + gradients) + round(sizes.frozen * _frozen_bytes(run))
     widths = activation_widths(config, candidate.mesh.tensor)
     on_host = sum(widths[name] for name in candidate.offload)
     on_chip = sum(widths[name] for name in candidate.kept) - on_host
@@ -188,6 +189,11 @@ def recomputed_flops(config: LlamaConfig, kept: set[str], seq_len: int) -> int:
         "up_proj": 2 * embed * config.mlp_dim,
     }
     return sum(flops for name, flops in cost.items() if name not in kept)
+
+
+def _frozen_bytes(run: Run) -> float:
+    """Of a frozen weight; quantised, all are counted so: those outside the layers are few."""
+    return bytes_a_weight(run.quantise) if run.quantise else jnp.dtype(run.frozen_dtype).itemsize
 
 
 # A thousand candidates share one model, and each count of its parameters traces it.

@@ -22,13 +22,16 @@ def step_flops(
         lora: its adapters, if only they train.
         batch_size: sequences a step.
         seq_len: tokens a sequence.
-        causal: the least there is to do instead: the half of attention that a causal mask leaves (each row one
-            document), and of a first layer that is frozen no gradient of its input.
+        causal: the least there is to do instead: what a causal mask and the model's window leave of attention (each
+            row one document), and of a first layer that is frozen no gradient of its input. The convention knows no
+            window.
     """
     a_token = weight_flops(config, lora)
     attention = 12 * config.num_layers * config.num_heads * config.head_dim * seq_len
     if causal:
-        attention //= 2
+        near = min(config.window or seq_len, seq_len)
+        seen = seq_len * near - near**2 // 2  # pairs, of seq_len**2
+        attention = attention * seen // seq_len**2
         a_token -= 2 * count(param_shapes(config)["layers"]) // config.num_layers if lora else 0
     return batch_size * seq_len * (a_token + attention)
 

@@ -2,7 +2,8 @@
 
 The step's text says nothing of a Pallas kernel's time, so attention of the same length, heads a key head and blocks is
 compiled once more by itself, read, and multiplied by the heads and rows of each call. Rows are taken as one document
-each, which is the most there can be to do: packed rows skip whole blocks of other documents.
+each, which is the most there can be to do: packed rows skip whole blocks of other documents, a model's window whole
+blocks of far ones.
 """
 
 from __future__ import annotations

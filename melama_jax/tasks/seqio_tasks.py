@@ -26,8 +26,37 @@ from melama_jax.packing.config import DataBuild
 from melama_jax.packing.encode import heldout_hash
 from melama_jax.records.document import Document
 from melama_jax.records.manifest import Manifest
+from melama_jax.text.tokenizer import load_tokenizer
 
 SPLITS = ("train", "validation")
+
+
+def vocabulary(tokenizer: str) -> seqio.SentencePieceVocabulary:
+    """The vocabulary of every feature: a SentencePiece model that has a byte for what it has no piece for.
+
+    LLaMA's has no pad, so seqio pads with id 0, which is `<unk>`: a text that held one would lose its last token
+    for it in packing. With bytes, no text does.
+
+    Raises:
+        InputError: another kind of tokenizer, or a model without bytes.
+    """
+    file = _model_file(tokenizer)
+    made = seqio.SentencePieceVocabulary(str(file))
+    if not any(made.tokenizer.IsByte(id_) for id_ in range(made.vocab_size)):
+        raise InputError(
+            file, "no byte pieces", "a model with byte fallback: seqio takes <unk>, id 0, for padding"
+        )
+    return made
+
+
+def feature_converter(tokenizer: str) -> Callable[..., seqio.FeatureConverter]:
+    """seqio's converter for decoders, whose segments start with the tokenizer's BOS (seqio's own start with 0)."""
+    return functools.partial(seqio.DecoderFeatureConverter, bos_id=load_tokenizer(tokenizer).bos_id)
+
+
+def mixture(data_build: DataBuild, input_dir: str, built: str | None = None) -> str:
+    """`register` for a gin file: `built` is the folder of a build whose manifest says how many tokens a source has."""
+    return register(data_build, input_dir, manifest=Manifest.read(built) if built else None)
 
 
 def register(
@@ -55,8 +84,7 @@ def register(
                 f"Source {source.name}", "conversations", "texts: seqio tasks are for pre-training"
             )
         source_files(source, root)
-    vocabulary = seqio.SentencePieceVocabulary(str(_model_file(data_build.tokenizer)))
-    feature = seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32)
+    feature = seqio.Feature(vocabulary(data_build.tokenizer), add_eos=True, dtype=tf.int32)
     rates = []
     for source, rate in zip(data_build.sources, source_rates(data_build, manifest), strict=True):
         task = f"{name}_{source.name}".replace("-", "_")

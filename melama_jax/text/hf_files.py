@@ -9,7 +9,13 @@ from tokenizers import Tokenizer as FastTokenizer
 from tokenizers import processors
 
 from melama_jax.text.chat import ChatTemplate
-from melama_jax.text.hf_tokenizer import CONFIG_FILE, JSON_FILE, SPECIALS_FILE, HfTokenizer
+from melama_jax.text.hf_tokenizer import (
+    CONFIG_FILE,
+    JSON_FILE,
+    SPECIALS_FILE,
+    HfTokenizer,
+    prefix_each_stretch,
+)
 from melama_jax.text.sentencepiece_to_hf import fast_tokenizer
 from melama_jax.text.sentencepiece_tokenizer import MODEL_FILE, SentencePieceTokenizer
 from melama_jax.text.tokenizer import Tokenizer
@@ -24,9 +30,10 @@ def hf_tokenizer_files(
 ) -> dict[str, bytes]:
     """Files that transformers' `AutoTokenizer` loads offline, to give the ids that we give.
 
-    Two differences stay: transformers reads a special token typed in a text as that token (unless called
-    with split_special_tokens=True), and its byte fallback decodes a run of bytes that is not UTF-8 to
-    replacement characters whole.
+    Two differences stay. transformers reads a special token typed in a text as that token, unless called with
+    split_special_tokens=True. In a conversation nothing helps: `apply_chat_template` makes one string of it, where a
+    "</s>" typed in a message and the template's own are the same characters. And its byte fallback decodes a run of
+    bytes that is not UTF-8 to replacement characters whole.
 
     Args:
         tokenizer: one of ours; a SentencePiece model must be of LLaMA's kind.
@@ -70,17 +77,8 @@ def _parts(tokenizer: Tokenizer) -> tuple[dict[str, bytes], FastTokenizer, dict[
         return tokenizer.files(), fast_tokenizer(tokenizer.files()[MODEL_FILE]), tokenizer.special_names
     if isinstance(tokenizer, HfTokenizer):
         spec = json.loads(tokenizer.files()[JSON_FILE])
-        _prefix_each_stretch(spec)
-        return {}, FastTokenizer.from_str(json.dumps(spec)), tokenizer.special_names
+        return {}, FastTokenizer.from_str(json.dumps(prefix_each_stretch(spec))), tokenizer.special_names
     raise TypeError(f"no Hugging Face files for a {type(tokenizer).__name__}")
-
-
-def _prefix_each_stretch(spec: dict[str, Any]) -> None:
-    """Makes Metaspace put its prefix after special tokens too: we encode each turn as a text of its own."""
-    pre_tokenizer = spec.get("pre_tokenizer") or {}
-    for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]):
-        if step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first":
-            step["prepend_scheme"] = "always"
 
 
 def _post_processor(bos: str, bos_id: int, add_bos: bool) -> processors.TemplateProcessing:

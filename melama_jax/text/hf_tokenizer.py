@@ -29,7 +29,8 @@ class HfTokenizer:
     """The `Tokenizer` over a Hugging Face `tokenizer.json`.
 
     The file's post-processor, truncation and padding are left out: ids are those of the text alone.
-    Special tokens typed in a text are text: they are not looked for in it, and no merge makes one.
+    Special tokens typed in a text are text: they are not looked for in it, and no merge makes one. Other added
+    tokens are found in it, one id each; what follows one gets the dummy prefix, as in LLaMA-2's own file.
 
     Args:
         files: `tokenizer.json`, and `tokenizer_config.json` or `special_tokens_map.json` where there is one;
@@ -54,6 +55,7 @@ class HfTokenizer:
         self.eos_id = self._special_id("eos", vocab, where)
         fallback = self.special_names.get("pad") or self.special_names.get("unk") or self.special_names["eos"]
         self.pad_id = vocab[fallback]
+        spec = prefix_each_stretch(spec)
         specials = {name: vocab[name] for name in self.special_names.values()}
         self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(_text_spec(spec, specials)))
         self._tokenizer.encode_special_tokens = True  # the setting's name; it means: treat them as text
@@ -121,6 +123,23 @@ def _special_names(files: dict[str, bytes], vocab: dict[str, int], where: object
         if found is not None:
             named.setdefault(kind, found)
     return named
+
+
+def prefix_each_stretch(spec: dict[str, Any]) -> dict[str, Any]:
+    """A parsed `tokenizer.json` whose Metaspace puts its prefix after added tokens, too.
+
+    Files that transformers 5 writes put it before a text's first stretch only. We encode each turn as a text of its
+    own, and transformers all turns as one: the prefix must not depend on that.
+    """
+
+    def always(step: dict[str, Any]) -> dict[str, Any]:
+        first = step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first"
+        return step | {"prepend_scheme": "always"} if first else step
+
+    pre_tokenizer = spec.get("pre_tokenizer") or {}
+    if "pretokenizers" in pre_tokenizer:
+        pre_tokenizer = pre_tokenizer | {"pretokenizers": [always(s) for s in pre_tokenizer["pretokenizers"]]}
+    return spec | {"pre_tokenizer": always(pre_tokenizer) or None}
 
 
 def _text_spec(spec: dict[str, Any], specials: dict[str, int]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class SentencePieceTokenizer:
 
 
 def _load_processor(model: bytes, where: object) -> sentencepiece.SentencePieceProcessor:
-    expected = "a SentencePiece model (LLaMA's tokenizer.model; a tiktoken file needs its tokenizer.json)"
+    expected = "a SentencePiece model (LLaMA's tokenizer.model), or Llama 3's tiktoken file"
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(model)

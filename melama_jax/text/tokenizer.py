@@ -10,8 +10,10 @@ from typing import Protocol
 from melama_jax.errors import InputError
 from melama_jax.files import require_file
 from melama_jax.text import hf_tokenizer, sentencepiece_tokenizer
+from melama_jax.text.added_tokens import STATING_FILES, added_tokens, with_added_tokens
 from melama_jax.text.hf_tokenizer import HfTokenizer
 from melama_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer
+from melama_jax.text.tiktoken_to_hf import is_tiktoken, tiktoken_files
 
 
 class Tokenizer(Protocol):
@@ -54,23 +56,23 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """Opens a tokenizer.
 
     Args:
-        path: a SentencePiece `*.model`, a Hugging Face `*.json` (the config files beside it are read too),
-            or a folder with `tokenizer.model` or `tokenizer.json`; the first is preferred.
+        path: a SentencePiece `*.model`, Llama 3's tiktoken file (told by its content), a Hugging Face `*.json` (with
+            these two the config files beside it are read), or a folder with `tokenizer.model` or `tokenizer.json`.
+            Of a folder's, a SentencePiece model is preferred to a `tokenizer.json` unless the folder adds tokens
+            to it, a `tokenizer.json` to a tiktoken file.
 
     Raises:
         InputError: nothing is there, or it is no tokenizer.
     """
     path = Path(path)
     if path.is_dir():
-        path = _tokenizer_file(path)
-    content = require_file(path).read_bytes()
-    if path.suffix != ".json":
-        return SentencePieceTokenizer(content, path)
-    files = {hf_tokenizer.JSON_FILE: content}
-    for name in (hf_tokenizer.CONFIG_FILE, hf_tokenizer.SPECIALS_FILE):
-        if (path.parent / name).is_file():
-            files[name] = (path.parent / name).read_bytes()
-    return HfTokenizer(files, path)
+        return _folder_tokenizer(path)
+    content, beside = require_file(path).read_bytes(), _stating_files(path.parent)
+    if path.suffix == ".json":
+        return HfTokenizer({**beside, hf_tokenizer.JSON_FILE: content}, path)
+    if is_tiktoken(content):
+        return HfTokenizer({**tiktoken_files(content, path), **beside}, path)
+    return SentencePieceTokenizer(content, path)
 
 
 def tokenizer_from_files(files: dict[str, bytes]) -> Tokenizer:
@@ -84,8 +86,25 @@ def tokenizer_from_files(files: dict[str, bytes]) -> Tokenizer:
     )
 
 
-def _tokenizer_file(folder: Path) -> Path:
-    for name in (sentencepiece_tokenizer.MODEL_FILE, hf_tokenizer.JSON_FILE):
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(folder, "a folder without a tokenizer", "tokenizer.model or tokenizer.json in it")
+def _folder_tokenizer(folder: Path) -> Tokenizer:
+    model, json_file = folder / sentencepiece_tokenizer.MODEL_FILE, folder / hf_tokenizer.JSON_FILE
+    if not model.is_file():
+        if not json_file.is_file():
+            expected = "tokenizer.model or tokenizer.json in it"
+            raise InputError(folder, "a folder without a tokenizer", expected)
+        return load_tokenizer(json_file)
+    content = require_file(model).read_bytes()
+    if is_tiktoken(content):
+        return load_tokenizer(json_file if json_file.is_file() else model)
+    tokenizer, beside = SentencePieceTokenizer(content, model), _stating_files(folder)
+    added = added_tokens(beside, tokenizer.vocab_size, folder)
+    if not added:
+        return tokenizer
+    if json_file.is_file():
+        return load_tokenizer(json_file)
+    return HfTokenizer(with_added_tokens(content, added, beside), model)
+
+
+def _stating_files(folder: Path) -> dict[str, bytes]:
+    """The files beside a tokenizer that name special and added tokens."""
+    return {name: (folder / name).read_bytes() for name in STATING_FILES if (folder / name).is_file()}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
 from melama_jax.errors import InputError
-from melama_jax.kernels.attention import KERNELS, attention
+from melama_jax.kernels.attention import KERNELS, attention, within
 from melama_jax.kernels.block_table import chip_of
 from melama_jax.kernels.platform_parts import platform_parts
 from melama_jax.kernels.ring import ring_attention
@@ -50,7 +51,12 @@ def bind_attention(
         return attend
     if mesh.shape[SEQUENCE] == 1:
         return _mapped(attend, mesh)
-    ring = functools.partial(ring_attention, axis_name=SEQUENCE, parts=platform_parts(kernel, chip))
+    parts = platform_parts(kernel, chip)
+
+    def ring(*arrays: Any, window: int | None = None) -> jax.Array:
+        assert window is None  # check_length has refused any other
+        return ring_attention(*arrays, axis_name=SEQUENCE, parts=parts)
+
     enter, leave = (_reordering(change, mesh) for change in (to_zigzag, from_zigzag))
     return Reordered(_mapped(ring, mesh), enter, leave)
 
@@ -61,15 +67,20 @@ def _mapped(attend: Attention, mesh: Mesh) -> Attention:
     rows = nn.logical_to_mesh_axes(("batch", "length"), RULES)
     mapped = functools.partial(jax.shard_map, mesh=mesh, out_specs=heads, check_vma=False)
 
-    def alone(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        return attend(query, key, value, None)
-
     def bound(
-        query: jax.Array, key: jax.Array, value: jax.Array, segment_ids: jax.Array | None = None
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        segment_ids: jax.Array | None = None,
+        /,
+        *,
+        window: int | None = None,
     ) -> jax.Array:
-        if segment_ids is None:
-            return mapped(alone, in_specs=(heads, kv_heads, kv_heads))(query, key, value)
-        return mapped(attend, in_specs=(heads, kv_heads, kv_heads, rows))(query, key, value, segment_ids)
+        check_length(query.shape[1], mesh, window)
+        given = (query, key, value) if segment_ids is None else (query, key, value, segment_ids)
+        specs = (heads, kv_heads, kv_heads, rows)[: len(given)]
+        near = functools.partial(attend, window=within(window, query.shape[1]))
+        return mapped(near, in_specs=specs)(*given)
 
     return bound
 
@@ -88,9 +99,14 @@ def _reordering(
     return bound
 
 
-def check_length(length: int, mesh: Mesh) -> None:
-    """InputError where the mesh cannot split sequences of that length."""
+def check_length(length: int, mesh: Mesh, window: int | None = None) -> None:
+    """InputError where the mesh cannot split sequences of that length, or attention to a window of them."""
     ways = mesh.shape[SEQUENCE]
+    if ways > 1 and within(window, length) is not None:
+        expected = (
+            f"sequence=1: the model's window of {window} is not attended over a split sequence of {length}"
+        )
+        raise InputError("MESH", f"sequence={ways}", expected)
     if ways > 1 and length % (2 * ways):
         expected = f"a multiple of {2 * ways}, two stripes for each of the mesh's sequence={ways}"
         raise InputError("SEQ_LEN", str(length), expected)

@@ -47,6 +47,7 @@ def card_for(
         gin=gin,
         data_sha256=manifest.content_sha256(),
         dtype=run.frozen_dtype if run.lora else run.param_dtype,
+        quantise=run.quantise,
         add_bos=manifest.packing != "paper",
         data_order=_data_order(run, manifest),
         schedule={"train_steps": run.train_steps, **dataclasses.asdict(run.optimizer)},
@@ -60,9 +61,15 @@ def card_for(
         _check_adapters(run, source)
     return dataclasses.replace(
         card,
-        generation_config=source.generation_config | card.generation_config,
+        generation_config=source.generation_config | card.generation_config | _end_tokens(card, source),
         hf_files=source.hf_files,
     )
+
+
+def _end_tokens(card: ModelCard, source: ModelCard) -> dict[str, Any]:
+    """What ended the source's texts ends the run's, too, beside its tokenizer's own end of text."""
+    ends = list(dict.fromkeys(source.eos_ids + card.eos_ids))
+    return {"eos_token_id": ends if len(ends) > 1 else ends[0]}
 
 
 def _config(run: Run, source: ModelCard | None) -> LlamaConfig:
@@ -91,7 +98,9 @@ def _check_same_tokenizer(run: Run, card: ModelCard, source: ModelCard) -> None:
 
 
 def _check_adapters(run: Run, source: ModelCard) -> None:
-    if source.lora is not None and source.lora != run.lora:
+    if source.lora is None:
+        return
+    if run.lora is None or dataclasses.replace(run.lora, dropout=source.lora.dropout) != source.lora:
         raise InputError(
             f"Run.lora with INIT_FROM={run.init_from}",
             str(run.lora),
@@ -104,6 +113,8 @@ def _check_same_run(run: Run, card: ModelCard, resumed: ModelCard) -> None:
         raise InputError(run.data_dir, "other records", f"those that {run.model_dir} was trained on so far")
     if resumed.lora != card.lora:
         raise InputError("Run.lora", str(card.lora), f"{resumed.lora}, as in {run.model_dir}")
+    if resumed.quantise != card.quantise:
+        raise InputError("Run.quantise", repr(card.quantise), f"{resumed.quantise!r}, as in {run.model_dir}")
     for name, before in resumed.data_order.items():
         if card.data_order.get(name) != before:
             raise InputError(

@@ -8,6 +8,7 @@ from melama_jax.errors import InputError
 from melama_jax.fields import require_types
 from melama_jax.kernels.splash_tiles import SplashTiles
 from melama_jax.models.config import LlamaConfig, LoraConfig
+from melama_jax.models.quantised import KINDS
 from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.training.safety import BadBatches, HostWatch
 
@@ -23,7 +24,7 @@ class AdamW:
         b1: decay of the gradient's mean.
         b2: decay of its square's.
         eps: added to the root.
-        weight_decay: decoupled decay, not applied to norm scales.
+        weight_decay: decoupled decay, not applied to norm scales and biases.
         clip_norm: global norm gradients are scaled down to; 0 leaves them.
     """
 
@@ -60,6 +61,7 @@ class Run:
         dtype: what products are computed in.
         param_dtype: what trained weights are held in.
         frozen_dtype: what frozen weights are held in when only adapters train.
+        quantise: what their layers' matrices are held in instead: 'int8' or 'int4', with scales; None: as the rest.
         attention: one of kernels.attention.KERNELS: what a TPU computes attention with.
         splash_tiles: block sizes where attention is `splash`; None: its defaults.
         remat: what the backward pass keeps of each layer: one of models.remat.POLICIES, or activations by name.
@@ -92,6 +94,7 @@ class Run:
     dtype: str = "bfloat16"
     param_dtype: str = "float32"
     frozen_dtype: str = "bfloat16"
+    quantise: str | None = None
     attention: str = "auto"
     splash_tiles: SplashTiles | None = None
     remat: str | tuple[str, ...] = "none"
@@ -130,6 +133,9 @@ class Run:
             )
         if self.model is None and self.init_from is None:
             raise InputError("Run.model", "None", "a LlamaConfig, or init_from to take the architecture from")
+        if self.quantise is not None and (self.quantise not in KINDS or self.lora is None):
+            found = repr(self.quantise) if self.lora else f"{self.quantise!r} without adapters"
+            raise InputError("Run.quantise", found, f"None, or with Run.lora {' or '.join(map(repr, KINDS))}")
         for name in ("dtype", "param_dtype", "frozen_dtype"):
             if getattr(self, name) not in ("float32", "bfloat16"):
                 raise InputError(f"Run.{name}", repr(getattr(self, name)), "'float32' or 'bfloat16'")

@@ -38,5 +38,5 @@ def make_optimizer(config: AdamW, train_steps: int) -> optax.GradientTransformat
 
 
 def _decayed(params: Any) -> Any:
-    """True for matrices; norm scales are left alone, as Hugging Face's Trainer does."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key != "scale", params)
+    """True for matrices; norm scales and biases are left alone, as Hugging Face's Trainer does."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("scale", "bias"), params)

@@ -10,11 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from melama_jax.errors import InputError
 from melama_jax.generation.attention import bind_cached_attention
-from melama_jax.models import lora
+from melama_jax.models import lora, quantised
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.llama import Llama
 from melama_jax.models.params import Params, boxed_param_shapes, flatten, random_params, unflatten
@@ -55,7 +55,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
             "SEQ_LEN", str(run.seq_len), f"at most the model's max_seq_len = {config.max_seq_len}"
         )
     mesh = make_mesh(run.mesh, devices)
-    check_length(run.seq_len, mesh)
+    check_length(run.seq_len, mesh, config.window)
     rows = mesh.shape["slice"] * mesh.shape["data"] * mesh.shape["fsdp"]
     micro_batches = run.micro_batches or max(1, run.batch_size // rows)
     if run.batch_size % (rows * micro_batches):
@@ -75,6 +75,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
         offload=tuple(run.offload),
         merge_rows=mesh.shape["sequence"] == 1,
         isolate_products=run.isolate_products,
+        quantise=run.quantise,
     )
     return Setup(mesh, model, _shapes(model, mesh, run), micro_batches)
 
@@ -84,6 +85,9 @@ def _shapes(model: Llama, mesh: Mesh, run: Run) -> Params:
     shardings, shapes = flatten(param_shardings(boxed, mesh)), flatten(nn.unbox(boxed))
 
     def held(path: tuple[str, ...], shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        if path[-1] in (quantised.CODES, quantised.SCALES):
+            _require_whole_groups(path, shape, shardings[path])
+            return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=shardings[path])
         frozen = run.lora is not None and not lora.is_lora_path(path)
         dtype = jnp.dtype(run.frozen_dtype if frozen else run.param_dtype)
         return jax.ShapeDtypeStruct(shape.shape, dtype, sharding=shardings[path])
@@ -91,12 +95,25 @@ def _shapes(model: Llama, mesh: Mesh, run: Run) -> Params:
     return unflatten({path: held(path, shape) for path, shape in shapes.items()})
 
 
+def _require_whole_groups(
+    path: tuple[str, ...], shape: jax.ShapeDtypeStruct, sharding: NamedSharding
+) -> None:
+    try:
+        sharding.shard_shape(shape.shape)
+    except ValueError as error:
+        found = f"{'/'.join(path)} of shape {shape.shape} over {dict(sharding.mesh.shape)}"
+        raise InputError("Run.quantise", found, "a mesh that divides its groups, or 'int8'") from error
+
+
 def init_params(setup: Setup, seed: int, only: Callable[[tuple[str, ...]], bool] = lambda _: True) -> Params:
     """Random parameters, each made in its shard; `only` picks the paths wanted (the adapters of a LoRA run)."""
     wanted = {path: shape for path, shape in flatten(setup.shapes).items() if only(path)}
 
     def init() -> Params:
-        made = flatten(nn.unbox(random_params(setup.model, jax.random.key(seed))))
+        model = setup.model.clone(quantise=None)
+        made = flatten(nn.unbox(random_params(model, jax.random.key(seed))))
+        if setup.model.quantise is not None:
+            made = quantised.quantise_params(made, setup.model.quantise)
         return unflatten({path: made[path].astype(shape.dtype) for path, shape in wanted.items()})
 
     shardings = unflatten({path: shape.sharding for path, shape in wanted.items()})

@@ -12,6 +12,7 @@ import optax
 
 from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.open import open_weights
+from melama_jax.checkpoints.quantised_weights import QuantisedWeights
 from melama_jax.checkpoints.run_lock import RunLock
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import to_device
@@ -102,7 +103,7 @@ def _train(
     ):
         keeping = _keeping(run, setup, optimizer, store, card, folder, lock)
         if state is None:
-            state = _fresh_state(run, setup, optimizer, store)
+            state = _fresh_state(run, setup, optimizer, store, show)
         start = int(state.step)
         if show is not None:
             show(_opening(run, setup, start, bool(found.steps)))
@@ -215,23 +216,32 @@ def bos_for(loader: Loader, tokenizer: Tokenizer) -> int | None:
 
 
 def _fresh_state(
-    run: Run, setup: Setup, optimizer: optax.GradientTransformation, store: RunStore
+    run: Run,
+    setup: Setup,
+    optimizer: optax.GradientTransformation,
+    store: RunStore,
+    show: Callable[[str], None] | None = None,
 ) -> TrainState:
     base = None
     if run.init_from is not None:
-        base = _base(run, setup)
+        base = _base(run, setup, show)
     state = initial_state(setup, run, optimizer, base)
     if state.frozen:
         store.save_frozen(state.frozen)
     return state
 
 
-def _base(run: Run, setup: Setup) -> Params:
-    """The weights of init_from, each cast and placed as the run holds it."""
+def _base(run: Run, setup: Setup, show: Callable[[str], None] | None) -> Params:
+    """The weights of init_from, each cast (or quantised) and placed as the run holds it."""
     assert run.init_from is not None
     _, weights = open_weights(run.init_from)
     shapes = flatten(setup.shapes)
-    return unflatten({path: to_device(weights, path, shapes[path]) for path in weights.leaves})
+    coded = None if run.quantise is None else QuantisedWeights(weights, run.quantise)
+    weights = coded or weights
+    placed = {path: to_device(weights, path, shapes[path]) for path in weights.leaves}
+    if coded is not None and show is not None:
+        show(f"frozen matrices in {run.quantise}: off by {coded.relative_error:.3%} of {run.init_from}'s")
+    return unflatten(placed)
 
 
 def _opening(run: Run, setup: Setup, start: int, resumed: bool) -> str:

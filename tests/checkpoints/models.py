@@ -1,13 +1,17 @@
-"""Small random LLaMAs, as transformers makes and saves them."""
+"""Small random models of every family, as transformers makes and saves them, and their logits."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import torch
 import transformers
 from safetensors import safe_open
+
+from melama_jax.checkpoints.open import open_model
+from melama_jax.models.llama import Llama
 
 SHAPE = {
     "vocab_size": 96,
@@ -35,15 +39,19 @@ KINDS = {
         "tie_word_embeddings": True,
         "rope_parameters": LLAMA3_ROPE,
     },
+    "mistral-like": {"num_key_value_heads": 2, "sliding_window": 7},
+    "qwen2-like": {"num_key_value_heads": 2},
 }
+CLASSES = {"mistral-like": transformers.MistralForCausalLM, "qwen2-like": transformers.Qwen2ForCausalLM}
 
 
-def hf_model(kind: str = "llama2", dtype: torch.dtype = torch.float32) -> transformers.LlamaForCausalLM:
-    """A random model whose norms are random, too."""
+def hf_model(kind: str = "llama2", dtype: torch.dtype = torch.float32) -> transformers.PreTrainedModel:
+    """A random model whose norms and biases are random, too."""
     torch.manual_seed(len(kind))
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SHAPE, **KINDS[kind]}))
+    model_class = CLASSES.get(kind, transformers.LlamaForCausalLM)
+    model = model_class(model_class.config_class(**{**SHAPE, **KINDS[kind]}))
     for name, parameter in model.named_parameters():
-        if "norm" in name:
+        if "norm" in name or name.endswith("bias"):
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
     return model.to(dtype).eval()
 
@@ -68,3 +76,11 @@ def hf_logits(model: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
     """float32 [rows, length, vocab] of a transformers (or PEFT) model."""
     with torch.no_grad():
         return model(torch.from_numpy(ids.astype(np.int64))).logits.float().numpy()
+
+
+def our_logits(directory: Path, ids: np.ndarray) -> np.ndarray:
+    """float32 [rows, length, vocab] of a model directory, computed in float32 by our model."""
+    opened = open_model(directory, dtype="float32")
+    positions = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
+    model = Llama(opened.card.model, opened.card.lora)
+    return np.asarray(jax.jit(model.apply)({"params": opened.params}, ids, positions))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import peft
@@ -19,9 +18,8 @@ from melama_jax.checkpoints.store import RunStore
 from melama_jax.errors import InputError
 from melama_jax.models import lora
 from melama_jax.models.config import LoraConfig
-from melama_jax.models.llama import Llama
 from melama_jax.models.params import flatten, param_shapes, unflatten
-from tests.checkpoints.models import hf_logits, hf_model, raw_tensors, token_ids
+from tests.checkpoints.models import hf_logits, hf_model, our_logits, raw_tensors, token_ids
 
 LORA = {
     "all": LoraConfig(rank=4, alpha=8),
@@ -47,16 +45,11 @@ def lora_run(tmp_path, config: LoraConfig, kind: str = "llama2-70b-like", dtype:
     return tmp_path / "run", tmp_path / "base"
 
 
-def our_logits(directory, ids):
-    opened = open_model(directory, dtype="float32")
-    positions = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
-    model = Llama(opened.card.model, opened.card.lora)
-    return np.asarray(jax.jit(model.apply)({"params": opened.params}, ids, positions))
-
-
-@pytest.mark.parametrize("which", list(LORA))
-def test_peft_computes_what_we_compute_and_so_does_the_merged_export(tmp_path, which):
-    run, base = lora_run(tmp_path, LORA[which])
+@pytest.mark.parametrize(
+    ("which", "kind"), [("all", "llama2-70b-like"), ("two", "llama2-70b-like"), ("all", "qwen2-like")]
+)
+def test_peft_computes_what_we_compute_and_so_does_the_merged_export(tmp_path, which, kind):
+    run, base = lora_run(tmp_path, LORA[which], kind)
     ids = token_ids(96)
     unmerged = our_logits(run, ids)
     plain = transformers.AutoModelForCausalLM.from_pretrained(base)

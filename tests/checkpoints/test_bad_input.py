@@ -306,8 +306,28 @@ def test_another_architecture_is_named(single):
     original = (single / "config.json").read_text()
     for change, parts in (
         (
-            {"model_type": "mistral", "architectures": ["MistralForCausalLM"]},
-            ("mistral", "MistralForCausalLM"),
+            {"model_type": "gemma", "architectures": ["GemmaForCausalLM"]},
+            ("gemma", "GemmaForCausalLM"),
+        ),
+        (
+            {"model_type": "mistral", "architectures": ["LlamaForCausalLM"]},
+            ("mistral", "LlamaForCausalLM", "MistralForCausalLM"),
+        ),
+        ({"model_type": ["llama"]}, ("model_type ['llama']",)),
+        ({"model_type": "qwen2", "architectures": None}, ("_proj.bias",)),
+        (
+            {
+                "model_type": "qwen2",
+                "architectures": ["Qwen2ForCausalLM"],
+                "use_sliding_window": True,
+                "sliding_window": 8,
+                "max_window_layers": 1,
+            },
+            ("sliding window = 2 of 3",),
+        ),
+        (
+            {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 0},
+            ("window", "0"),
         ),
         ({"architectures": ["LlamaForSequenceClassification"]}, ("LlamaForSequenceClassification",)),
         ({"attention_bias": True}, ("attention_bias", "True")),
@@ -355,13 +375,10 @@ def test_what_is_no_model_directory(tmp_path, single):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     for name, part in (
         ("absent", "nothing there"),
         ("file", "a file"),
         ("empty", "neither"),
-        ("adapter", "PEFT"),
     ):
         for use in (open_model, lambda folder: to_hf(folder, tmp_path / "dst")):
             with pytest.raises(InputError, match=expected) as error:

@@ -22,6 +22,7 @@ from melama_jax.checkpoints.open import open_model
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.errors import InputError
 from melama_jax.models.config import LlamaConfig, RopeScaling
+from melama_jax.models.families import FAMILIES
 from melama_jax.models.llama import Llama
 from tests.checkpoints.models import KINDS, hf_logits, hf_model, raw_tensors, token_ids
 
@@ -49,6 +50,11 @@ def test_in_and_out_again_gives_the_same_bits(tmp_path, kind, shard, dtype):
     assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1 or shard == "5GB"
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["torch_dtype"] == str(dtype).removeprefix("torch.")
+    brought = json.loads((tmp_path / "in" / "config.json").read_text())
+    assert (config["model_type"], config["architectures"]) == (
+        brought["model_type"],
+        brought["architectures"],
+    )
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -64,6 +70,7 @@ def test_logits_are_those_of_transformers_and_the_export_loads_there(tmp_path, k
     np.testing.assert_array_equal(our_logits(tmp_path / "in", ids), ours)
     to_hf(tmp_path / "run", tmp_path / "out", max_shard_size="20KB")
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    assert type(loaded) is type(theirs)
     np.testing.assert_array_equal(hf_logits(loaded, ids), want)
 
 
@@ -221,6 +228,12 @@ configs = st.builds(
     | st.builds(RopeScaling, st.floats(1, 64), st.floats(0.5, 2), st.floats(2.5, 8), st.integers(1, 9999)),
     norm_eps=st.floats(1e-8, 1e-3),
     tie_embeddings=st.booleans(),
+    family=st.just("llama"),
+) | st.builds(
+    lambda family, window, layers: LlamaConfig(96, 32, 56, layers, 4, 2, 8, 64, family=family, window=window),
+    family=st.sampled_from(sorted(name for name, family in FAMILIES.items() if family.window_fields)),
+    window=st.none() | st.integers(1, 200_000),
+    layers=st.integers(1, 90),
 )
 
 
@@ -243,6 +256,37 @@ def test_config_json_of_both_transformers_generations_is_read():
         {**first, "num_hidden_layers": 2, "num_attention_heads": 4, "rope_scaling": None}, ""
     )
     assert (llama1.num_kv_heads, llama1.head_dim, llama1.rope_theta, llama1.norm_eps) == (4, 8, 10000.0, 1e-6)
+
+
+@pytest.mark.parametrize("kind", [transformers.MistralConfig, transformers.Qwen2Config])
+def test_what_a_config_json_leaves_out_is_what_transformers_takes(kind):
+    """Files of old leave fields out; transformers' own configuration class says what that means."""
+    said = {"num_hidden_layers": 3, "hidden_size": 256, "num_attention_heads": 32}
+    theirs = kind(**said)
+    said |= {"vocab_size": theirs.vocab_size, "intermediate_size": theirs.intermediate_size}
+    ours = config_from_hf({"model_type": kind.model_type, **said}, "")
+    assert (ours.num_kv_heads, ours.max_seq_len) == (
+        theirs.num_key_value_heads,
+        theirs.max_position_embeddings,
+    )
+    assert (ours.window, ours.norm_eps) == (theirs.sliding_window, theirs.rms_norm_eps)
+
+
+def test_layers_that_differ_in_their_window_are_refused_and_layers_that_agree_are_not():
+    def window(**said):
+        return config_from_hf(transformers.Qwen2Config(num_hidden_layers=4, **said).to_dict(), "there").window
+
+    assert window(use_sliding_window=True, sliding_window=5, max_window_layers=0) == 5
+    assert window(use_sliding_window=True, sliding_window=5, max_window_layers=4) is None
+    assert window(sliding_window=5, max_window_layers=0) is None
+    with pytest.raises(InputError, match="there: found layers with a sliding window = 3 of 4"):
+        window(use_sliding_window=True, sliding_window=5, max_window_layers=1)
+
+
+def test_a_config_from_before_there_were_families_is_a_llama():
+    fields = {**LlamaConfig(96, 32, 56, 1, 4, 2, 8, 64).to_dict()}
+    del fields["family"], fields["window"]
+    assert LlamaConfig.from_dict(fields) == LlamaConfig(96, 32, 56, 1, 4, 2, 8, 64)
 
 
 @pytest.mark.parametrize(

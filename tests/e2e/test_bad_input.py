@@ -269,14 +269,14 @@ def truncated_safetensors(w: World) -> Cases:
 
 
 def checkpoint_of_another_architecture(w: World) -> Cases:
-    folder = w.edit_config("mistral", model_type="mistral", architectures=["MistralForCausalLM"])
+    folder = w.edit_config("gemma", model_type="gemma", architectures=["GemmaForCausalLM"])
     for argv in (
         w.from_hf(folder),
         w.generate(folder),
         w.train(INIT_FROM=folder),
         w.eval(w.house / "rows", model=folder),
     ):
-        yield argv, folder / "config.json", "mistral"
+        yield argv, folder / "config.json", "gemma"
     folder = w.edit_config("deeper", num_hidden_layers=3)
     yield w.from_hf(folder), folder, "model.layers.2."
     yield w.train(model="models/tiny.gin"), "LlamaConfig.", w.house / "hf"

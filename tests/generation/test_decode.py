@@ -11,6 +11,8 @@ from transformers import GenerationConfig
 from melama_jax.errors import InputError
 from melama_jax.generation.batching import batches, bucket
 from melama_jax.generation.decode import generate
+from melama_jax.models.llama import Llama
+from tests.models.hf import CONFIGS, our_params, random_model
 
 RNG = np.random.default_rng(0)
 PROMPTS = [[1, *RNG.integers(3, 61, size=length).tolist()] for length in (4, 19, 1, 30, 11, 7)]
@@ -27,6 +29,15 @@ def test_greedy_equals_hugging_face_for_ragged_prompts(twins):
     theirs = [hf_greedy(twins.hf, prompt, 12, None) for prompt in PROMPTS]
     assert ours == theirs
     assert len({tuple(ids) for ids in ours}) == len(PROMPTS), "rows that all agree would prove little"
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2_tied_window"])
+def test_greedy_equals_hugging_face_in_other_families_beyond_their_window(family):
+    config = CONFIGS[family]
+    assert config.window is not None and config.window < min(map(len, PROMPTS[:2])) + 12
+    hf = random_model(config)
+    ours = generate(Llama(config), our_params(hf, config), PROMPTS[:2], 12)
+    assert ours == [hf_greedy(hf, prompt, 12, None) for prompt in PROMPTS[:2]]
 
 
 def test_greedy_equals_argmax_without_a_cache(twins):

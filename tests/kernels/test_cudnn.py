@@ -22,7 +22,11 @@ def inputs(heads: int, kv_heads: int, head_dim: int = 64, length: int = 256) -> 
 
 @pytest.mark.parametrize(
     ("dtype", "head_dim", "soft_cap", "word"),
-    [(jnp.float32, 64, None, "float32"), (jnp.bfloat16, 20, None, "head_dim 20"), (jnp.bfloat16, 64, 30.0, "cap")],
+    [
+        (jnp.float32, 64, None, "float32"),
+        (jnp.bfloat16, 20, None, "head_dim 20"),
+        (jnp.bfloat16, 64, 30.0, "cap"),
+    ],
 )
 def test_what_cudnn_does_not_take_is_said(dtype: object, head_dim: int, soft_cap: float | None, word: str):
     query = jax.ShapeDtypeStruct((1, 128, 2, head_dim), dtype)

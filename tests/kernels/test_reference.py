@@ -39,28 +39,44 @@ def cases(draw):
 
 
 @settings(max_examples=40, deadline=None)
-@given(cases())
-def test_causal_attention_within_segments(case):
+@given(cases(), st.none() | st.integers(1, 10))
+def test_causal_attention_within_segments_and_window(case, window):
     query, key, value, segments = case
-    causal = np.tril(np.ones((query.shape[1],) * 2, bool))
-    seen = causal & (segments[:, :, None] == segments[:, None, :])
-    ours = attention(*(jnp.asarray(x, jnp.float32) for x in (query, key, value)), jnp.asarray(segments))
+    distance = np.arange(query.shape[1])[:, None] - np.arange(query.shape[1])
+    near = (distance >= 0) & (distance < (window or query.shape[1]))
+    seen = near & (segments[:, :, None] == segments[:, None, :])
+    operands = (jnp.asarray(x, jnp.float32) for x in (query, key, value))
+    ours = attention(*operands, jnp.asarray(segments), window=window)
     np.testing.assert_allclose(ours, one_by_one(query, key, value, seen), atol=2e-4)
 
 
+@pytest.mark.parametrize("window", [1, 100, 127, 128])
+def test_splash_is_given_the_same_window(window):
+    """Its own mask, which its kernels follow, against the plain one."""
+    from melama_jax.kernels.splash import mask_of
+
+    np.testing.assert_array_equal(
+        mask_of(256, window)[:, :], reference.causal_segment_mask(256, None, window)[0]
+    )
+
+
 @settings(max_examples=25, deadline=None)
-@given(cases(), st.integers(1, 9))
-def test_cached_attention_sees_slots_up_to_its_position(case, slots):
+@given(cases(), st.integers(1, 9), st.none() | st.integers(1, 10))
+def test_cached_attention_sees_slots_up_to_its_position(case, slots, window):
     query, key, value, _ = case
     slots = min(slots, key.shape[1])
     key, value = key[:, :slots], value[:, :slots]
     positions = np.random.default_rng(0).integers(0, slots, query.shape[:2])
-    seen = np.arange(slots)[None, None] <= positions[:, :, None]
+    distance = positions[:, :, None] - np.arange(slots)
+    seen = (distance >= 0) & (distance < (window or slots))
     flat = (
         np.stack([0 * x, x]).reshape(2, len(x), slots, -1) for x in (key, value)
     )  # the second of two layers
     ours = cached_attention(
-        *(jnp.asarray(x, jnp.float32) for x in (query, *flat)), jnp.asarray(positions), jnp.int32(1)
+        *(jnp.asarray(x, jnp.float32) for x in (query, *flat)),
+        jnp.asarray(positions),
+        jnp.int32(1),
+        window=window,
     )
     np.testing.assert_allclose(ours, one_by_one(query, key, value, seen), atol=2e-4)
 

@@ -1,11 +1,15 @@
-"""Random Hugging Face LLaMAs, and their weights as our parameter tree by a second, plain route."""
+"""Random Hugging Face models of every family, and their weights as our parameter tree by a second, plain route."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from transformers import LlamaConfig as HFConfig
-from transformers import LlamaForCausalLM
+from transformers import (
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2ForCausalLM,
+)
 
 from melama_jax.models.config import LlamaConfig, RopeScaling
 
@@ -24,15 +28,24 @@ CONFIGS = {
         130, 64, 112, 2, 4, 2, 16, 256, 500000.0, RopeScaling(8.0, 1.0, 4.0, 32), 1e-5, tie_embeddings=True
     ),
     "llama1_wide_head": LlamaConfig(97, 48, 80, 2, 3, 3, 32, 64, norm_eps=1e-6),
+    "mistral": LlamaConfig(97, 64, 112, 3, 4, 2, 16, 128, family="mistral", window=6),
+    "qwen2_tied_window": LlamaConfig(
+        97, 64, 112, 2, 4, 2, 16, 128, 1e6, norm_eps=1e-6, tie_embeddings=True, family="qwen2", window=5
+    ),
 }
+CLASSES = {"llama": LlamaForCausalLM, "mistral": MistralForCausalLM, "qwen2": Qwen2ForCausalLM}
 
 
-def random_model(config: LlamaConfig, seed: int = 0) -> LlamaForCausalLM:
+def random_model(config: LlamaConfig, seed: int = 0) -> PreTrainedModel:
     """A transformers model of this shape with weights large enough to matter."""
     torch.manual_seed(seed)
     rope = {"rope_type": "default"} if config.rope_scaling is None else dict(SCALING)
-    model = LlamaForCausalLM(
-        HFConfig(
+    kind = CLASSES[config.family]
+    window = {} if config.family == "llama" else {"sliding_window": config.window}
+    if config.family == "qwen2":
+        window |= {"use_sliding_window": config.window is not None, "max_window_layers": 0}
+    model = kind(
+        kind.config_class(
             vocab_size=config.vocab_size,
             hidden_size=config.embed_dim,
             intermediate_size=config.mlp_dim,
@@ -46,25 +59,32 @@ def random_model(config: LlamaConfig, seed: int = 0) -> LlamaForCausalLM:
             tie_word_embeddings=config.tie_embeddings,
             initializer_range=0.2,
             attn_implementation="eager",
+            **window,
         )
     ).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith("norm.weight"):
                 weight.add_(0.1 * torch.randn_like(weight))
+            if name.endswith("proj.bias"):
+                weight.add_(torch.randn_like(weight))
     return model
 
 
-def our_params(model: LlamaForCausalLM, config: LlamaConfig) -> dict:
+def our_params(model: PreTrainedModel, config: LlamaConfig) -> dict:
     """The model's weights in our tree."""
     weights = {name: weight.detach().numpy() for name, weight in model.state_dict().items()}
 
-    def stacked(name: str) -> np.ndarray:
-        layers = [weights[f"model.layers.{i}.{name}.weight"] for i in range(config.num_layers)]
+    def stacked(name: str, kind: str = "weight") -> np.ndarray:
+        layers = [weights[f"model.layers.{i}.{name}.{kind}"] for i in range(config.num_layers)]
         return np.stack([layer.T if layer.ndim == 2 else layer for layer in layers])
 
+    def projection(name: str) -> dict:
+        made = {"kernel": stacked(name)}
+        return made | ({"bias": stacked(name, "bias")} if f"model.layers.0.{name}.bias" in weights else {})
+
     def projections(module: str, names: tuple[str, ...]) -> dict:
-        return {name: {"kernel": stacked(f"{module}.{name}")} for name in names}
+        return {name: projection(f"{module}.{name}") for name in names}
 
     params = {
         "embedder": {"embedding": weights["model.embed_tokens.weight"]},

@@ -129,7 +129,20 @@ def test_bfloat16_computes_near_float32():
 def test_shapes_count_the_published_sizes():
     from melama_jax.gin_edge import GinArguments, load_run
 
-    published = {"llama2_7b": 6_738_415_616, "llama2_13b": 13_015_864_320, "llama2_70b": 68_976_648_192}
+    published = {
+        "llama_7b": 6_738_415_616,
+        "llama_13b": 13_015_864_320,
+        "llama2_7b": 6_738_415_616,
+        "llama2_13b": 13_015_864_320,
+        "llama2_70b": 68_976_648_192,
+        "llama3_8b": 8_030_261_248,
+        "llama32_1b": 1_235_814_400,
+        "llama32_3b": 3_212_749_824,
+        "mistral_7b": 7_241_732_096,
+        "mistral_7b_v03": 7_248_023_552,
+        "qwen2_7b": 7_615_616_512,
+        "qwen2_0_5b": 494_032_768,
+    }
     for name, size in published.items():
         bindings = ("MODEL_DIR=x", "DATA_DIR=x", "TRAIN_STEPS=1")
         files = (f"models/{name}.gin", "runs/pretrain.gin", "slices/cpu.gin")
@@ -141,7 +154,7 @@ def test_shapes_count_the_published_sizes():
 def test_every_axis_of_every_parameter_has_a_rule():
     from melama_jax.partitioning.rules import RULES
 
-    boxed = boxed_param_shapes(Llama(CONFIGS["llama2"]))
+    boxed = {name: boxed_param_shapes(Llama(config)) for name, config in CONFIGS.items()}
     names = {
         name for box in jax.tree.leaves(boxed, is_leaf=lambda x: hasattr(x, "names")) for name in box.names
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 from melama_jax.models.config import LlamaConfig, LoraConfig
@@ -19,6 +22,16 @@ def test_llama2_70b_costs_what_is_published():
 def test_causal_attention_is_half_of_the_square():
     whole, causal = (step_flops(LLAMA2_7B, None, 2, 4096, causal=causal) for causal in (False, True))
     assert whole - causal == 2 * 4096 * 6 * 32 * 32 * 128 * 4096
+
+
+def test_a_window_leaves_a_band_of_the_square():
+    near = dataclasses.replace(LLAMA2_7B, family="mistral", window=1024)
+    places = np.arange(4096)
+    seen = np.minimum(places + 1, 1024).sum() / 4096**2
+    without = step_flops(LLAMA2_7B, None, 1, 4096) - 4096**2 * 12 * 32 * 32 * 128
+    causal = step_flops(near, None, 1, 4096, causal=True) - without
+    assert causal / (4096**2 * 12 * 32 * 32 * 128) == pytest.approx(seen, rel=1e-3)
+    assert step_flops(near, None, 1, 4096) == step_flops(LLAMA2_7B, None, 1, 4096)
 
 
 def test_frozen_weights_need_no_gradient_of_their_own():

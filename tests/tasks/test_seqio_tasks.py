@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
+import sentencepiece
 
 from melama_jax.corpora.source import Source, read_source
 from melama_jax.curation.curate import Curation
@@ -18,7 +21,7 @@ from melama_jax.text.sentencepiece_training import train_sentencepiece
 from melama_jax.text.tokenizer import load_tokenizer
 
 seqio = pytest.importorskip("seqio")
-from melama_jax.tasks.seqio_tasks import register, source_rates  # noqa: E402
+from melama_jax.tasks.seqio_tasks import feature_converter, register, source_rates  # noqa: E402
 
 DOMAINS = {"papers": "biomedical", "abstracts": "biomedical", "notes": "clinical", "web": "general"}
 SEQ_LEN = 32
@@ -120,3 +123,25 @@ def test_what_seqio_cannot_read_is_bad_input(world, tmp_path):
         register(dataclasses.replace(table, tokenizer=str(tmp_path / "tokenizer.json")), root, "b")
     with pytest.raises(InputError, match="no file matching"):
         register(table, tmp_path, "c")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(["papers and notes", "web and abstracts"] * 9),
+        model_writer=model,
+        vocab_size=17,
+    )
+    (tmp_path / "bytes.model").write_bytes(model.getvalue())
+    with pytest.raises(InputError, match=r"bytes\.model: found no byte pieces"):
+        register(dataclasses.replace(table, tokenizer=str(tmp_path / "bytes.model")), root, "d")
+
+
+def test_every_segment_starts_with_the_tokenizer_s_bos(world, mixture):
+    """Packing puts several examples in a row; seqio's own converter would start them with 0."""
+    converter = feature_converter(world[1].tokenizer)(pack=True)
+    lengths = {"targets": 2 * SEQ_LEN}
+    batch = next(iter(converter(mixture.get_dataset(lengths, "train", seed=0), lengths).as_numpy_iterator()))
+    starts = batch["decoder_positions"] == 0
+    targets, inputs = batch["decoder_target_tokens"], batch["decoder_input_tokens"]
+    assert starts.sum() == 2
+    assert np.array_equal(
+        inputs, np.where(starts, load_tokenizer(world[1].tokenizer).bos_id, np.roll(targets, 1))
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -31,6 +32,7 @@ CONFIG = LlamaConfig(
     head_dim=4,
     max_seq_len=32,
 )
+QWEN2 = dataclasses.replace(CONFIG, family="qwen2", window=5)  # biases, and a window shorter than documents
 LORA = LoraConfig(rank=4, alpha=8.0)
 ROWS, LENGTH, BOS = 16, 32, 1
 
@@ -56,7 +58,8 @@ def steps(
     """What each batch does to the first weights.
 
     Args:
-        case: mesh (axis -> ways), devices, micro_batches, remat, and whether only LoRA's adapters train.
+        case: mesh (axis -> ways), devices, micro_batches, remat, and the model's `kind`: "llama" or "qwen2", or
+            "adapters" or "int8" where only LoRA's adapters train, the rest as it is or quantised.
         batches: whole batches on the host.
         first: the weights to begin with; None makes them (tests/training/test_mesh.py: the same on every mesh).
 
@@ -64,16 +67,18 @@ def steps(
         For each batch loss, grad_norm, trained_tokens, all gradients and all weights after; `first`, the
         weights it began with; `share`.
     """
+    config = QWEN2 if case["kind"] == "qwen2" else CONFIG
     run = Run(
-        *("model", "data", 10, ROWS, LENGTH, CONFIG),
-        lora=LORA if case["lora"] else None,
+        *("model", "data", 10, ROWS, LENGTH, config),
+        lora=LORA if case["kind"] in ("adapters", "int8") else None,
+        quantise="int8" if case["kind"] == "int8" else None,
         mesh=MeshShape(**{"fsdp": 1, **case["mesh"]}),
         micro_batches=case["micro_batches"],
         remat=case["remat"],
         dtype="float32",
         frozen_dtype="float32",
     )
-    setup = set_up(run, CONFIG, jax.devices()[: case["devices"]])
+    setup = set_up(run, config, jax.devices()[: case["devices"]])
     optimizer = optax.trace(0.9)  # the gradients themselves, as its state and as its update
     found = []
     with setup.mesh, nn.logical_axis_rules(RULES):
@@ -118,12 +123,14 @@ def main(cases: list[dict[str, Any]]) -> None:
     batch = packed_batch()
     without_one = {**batch, "weights": batch["weights"].copy()}
     without_one["weights"][tuple(np.argwhere(batch["weights"])[100])] = 0
-    single = {"mesh": {}, "devices": 1, "micro_batches": 1, "remat": "none", "lora": False}
-    whole, other = steps(single, [batch, without_one])
-    (adapters,) = steps({**single, "lora": True}, [batch])
+    single = {"mesh": {}, "devices": 1, "micro_batches": 1, "remat": "none"}
+    whole, other = steps({**single, "kind": "llama"}, [batch, without_one])
+    on_one = {"llama": whole}
     report = []
     for case in cases:
-        want = adapters if case["lora"] else whole
+        if case["kind"] not in on_one:
+            (on_one[case["kind"]],) = steps({**single, "kind": case["kind"]}, [batch])
+        want = on_one[case["kind"]]
         (got,) = steps(case, [batch], want["first"])
         report.append({**distance(got, want), "share": got["share"]})
     print(json.dumps({"cases": report, "one token": distance(other, whole)}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import pytest
 
@@ -10,6 +12,15 @@ from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.training.config import Run
 from melama_jax.training.setup import set_up
 from tests.training.conftest import CONFIG
+
+
+def test_a_window_over_a_split_sequence_is_refused_before_anything_is_made():
+    near = dataclasses.replace(CONFIG, family="mistral", window=63)
+    run = Run("model", "data", 10, 4, 64, near, mesh=MeshShape(sequence=4))
+    with pytest.raises(InputError, match=r"MESH: found sequence=4; expected sequence=1.*window of 63.*64"):
+        set_up(run, near, jax.devices() * 4)
+    whole = dataclasses.replace(near, window=64)  # hides nothing
+    set_up(run, whole, jax.devices() * 4)
 
 
 def test_a_length_that_does_not_split_is_named():

@@ -1,0 +1,43 @@
+"""How far long work has come: a bar for each stage on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+_EVERY_SECONDS = 10.0  # between plain lines; shorter work says nothing
+
+
+@contextlib.contextmanager
+def progress_shown() -> Iterator[Callable[[str, int, int], None]]:
+    """A callback for (stage, done, in all), shown on standard error."""
+    if not sys.stderr.isatty():
+        yield _plain_lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done)
+
+        yield show
+
+
+def _plain_lines() -> Callable[[str, int, int], None]:
+    last = time.monotonic()
+
+    def show(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _EVERY_SECONDS:
+            last = time.monotonic()
+            print(f"{stage}: {100 * done // max(1, total)}%", file=sys.stderr, flush=True)
+
+    return show

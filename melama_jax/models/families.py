@@ -1,0 +1,53 @@
+"""The families of models that share LLaMA's block: a new one is one entry in FAMILIES."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Family:
+    """What sets one family apart, in its arithmetic and in its config.json.
+
+    Args:
+        architecture: the class that transformers loads it with.
+        qkv_bias: whether q_proj, k_proj and v_proj add a bias.
+        window_fields: the fields of config.json that say how far attention looks back; none: always all the way.
+        defaults: what transformers takes for fields that a config.json leaves out.
+        fixed: fields that would change the arithmetic, with the only value they may have here.
+    """
+
+    architecture: str
+    qkv_bias: bool = False
+    window_fields: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=lambda: {"hidden_act": "silu"})
+
+
+# By config.json's model_type; defaults as transformers' configuration classes have them.
+FAMILIES: Mapping[str, Family] = {
+    "llama": Family(
+        "LlamaForCausalLM",
+        defaults={"max_position_embeddings": 2048},
+        fixed={"hidden_act": "silu", "attention_bias": False, "mlp_bias": False},
+    ),
+    "mistral": Family(
+        "MistralForCausalLM",
+        window_fields=("sliding_window",),
+        defaults={"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
+    ),
+    "qwen2": Family(
+        "Qwen2ForCausalLM",
+        qkv_bias=True,
+        window_fields=("use_sliding_window", "sliding_window", "max_window_layers"),
+        defaults={
+            "num_key_value_heads": 32,
+            "max_position_embeddings": 32768,
+            "use_sliding_window": False,
+            "sliding_window": 4096,
+            "max_window_layers": 28,
+        },
+    ),
+}

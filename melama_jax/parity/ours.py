@@ -1,0 +1,102 @@
+"""Logits of our own model in float32 on this host's CPU: with all weights in memory, or with one layer's at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from melama_jax.checkpoints.weights import Weights, is_stacked, to_device
+from melama_jax.models.config import LlamaConfig, LoraConfig
+from melama_jax.models.llama import Llama
+from melama_jax.models.params import unflatten
+
+HEAD_ROWS = 8192  # of the vocabulary that the head computes together, where weights are streamed
+
+
+def whole_logits(
+    config: LlamaConfig, lora: LoraConfig | None, weights: Weights, ids: np.ndarray
+) -> np.ndarray:
+    """float32 [prompts, tokens, vocab] of int32 ids [prompts, tokens], as `Llama` computes them."""
+    with jax.default_device(_cpu()):
+        place = jax.sharding.SingleDeviceSharding(_cpu())
+        params = {
+            path: to_device(weights, path, jax.ShapeDtypeStruct(leaf.shape, jnp.float32, sharding=place))
+            for path, leaf in weights.leaves.items()
+        }
+        apply: Any = jax.jit(Llama(config, lora).apply)
+        return np.asarray(apply({"params": unflatten(params)}, ids, _positions(ids)))
+
+
+def streamed_logits(
+    config: LlamaConfig,
+    lora: LoraConfig | None,
+    weights: Weights,
+    ids: np.ndarray,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """As whole_logits, with a layer in memory at a time, in the dtype it is stored in; and the embedding, or the head.
+
+    The layers are those of `Llama` with one layer, its parameters those of each layer in turn.
+    `progress` is told of the layers done.
+    """
+    with jax.default_device(_cpu()):
+        model, positions = Llama(dataclasses.replace(config, num_layers=1), lora), _positions(ids)
+        run: Any = jax.jit(
+            lambda layer, x: model.apply({"params": {"layers": layer}}, x, positions, method=_run_layers)
+        )
+        x: Any = weights.read(("embedder", "embedding"), None)[ids].astype(np.float32)
+        for layer in range(config.num_layers):
+            x = run(_layer(weights, layer), x)
+            if progress is not None:
+                progress(layer + 1)
+        scale = weights.read(("final_norm", "scale"), None)
+        x = jax.jit(
+            lambda scale, x: model.apply({"params": {"final_norm": {"scale": scale}}}, x, method=_norm)
+        )(scale, x)
+        return _head(config, weights, x)
+
+
+def _layer(weights: Weights, layer: int) -> dict[str, Any]:
+    """A layer's parameters as a stack of one."""
+    stacked = [path for path in weights.leaves if is_stacked(path)]
+    return unflatten({path[1:]: weights.read(path, layer)[None] for path in stacked})
+
+
+def _head(config: LlamaConfig, weights: Weights, x: jax.Array) -> np.ndarray:
+    tied = config.tie_embeddings
+    kernel = weights.read(("embedder", "embedding") if tied else ("lm_head", "kernel"), None)
+    logits = np.empty((*x.shape[:-1], config.vocab_size), np.float32)
+    for start in range(0, config.vocab_size, HEAD_ROWS):
+        rows = slice(start, min(start + HEAD_ROWS, config.vocab_size))
+        part = {"embedder": {"embedding": kernel[rows]}} if tied else {"lm_head": {"kernel": kernel[:, rows]}}
+        logits[..., rows] = _unembed(dataclasses.replace(config, vocab_size=rows.stop - rows.start), part, x)
+    return logits
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _unembed(config: LlamaConfig, part: Any, x: jax.Array) -> Any:
+    return Llama(config).apply({"params": part}, x, method="unembed")
+
+
+def _run_layers(model: Llama, x: jax.Array, positions: np.ndarray) -> jax.Array:
+    (x, _), _ = model.layers((x, None), None, positions, None, True)
+    return x
+
+
+def _norm(model: Llama, x: jax.Array) -> jax.Array:
+    return model.final_norm(x)
+
+
+def _positions(ids: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
+
+
+def _cpu() -> Any:
+    """float32 products are float32 there, and weights of any size fit where there is memory for them."""
+    return jax.local_devices(backend="cpu")[0]

@@ -1,0 +1,76 @@
+"""What an export ought to hold: the source's weights with their adapters merged, rounded to the stored dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from melama_jax.checkpoints.folder_contents import Progress
+from melama_jax.checkpoints.weights import Weights, is_stacked, stored_dtype
+from melama_jax.models import lora
+from melama_jax.models.config import LoraConfig
+from melama_jax.models.params import Path
+
+
+class StoredWeights:
+    """Weights over another model's, as an export stores them.
+
+    Args:
+        weights: the source's.
+        adapters: what its LoRA leaves are, or None.
+        dtypes: what each parameter is stored in.
+    """
+
+    def __init__(self, weights: Weights, adapters: LoraConfig | None, dtypes: Mapping[Path, np.dtype]):
+        self._weights, self._adapters = weights, adapters
+        self.leaves: Mapping[Path, jax.ShapeDtypeStruct] = {
+            path: jax.ShapeDtypeStruct(weights.leaves[path].shape, dtype) for path, dtype in dtypes.items()
+        }
+
+    def read(self, path: Path, layer: int | None) -> np.ndarray:
+        """See Weights.read; a kernel and its adapter are summed in float32 and rounded once."""
+        value, dtype = self._weights.read(path, layer), self.leaves[path].dtype
+        pair = {name: (*path[:-1], name) for name in ("lora_a", "lora_b")}
+        if self._adapters is not None and pair["lora_a"] in self._weights.leaves:
+            piece = {name: self._weights.read(leaf, layer) for name, leaf in pair.items()}
+            piece["kernel"] = value.astype(np.float32)
+            value = np.asarray(lora.merge(jax.tree.map(jnp.asarray, piece), self._adapters)["kernel"])
+        return value.astype(dtype, copy=False)
+
+    @property
+    def dtype(self) -> str:
+        """The name of the dtype that holds most of the model's bytes."""
+        return stored_dtype(self)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether storing may have changed numbers: a dtype that does not hold all numbers of the one they came in."""
+        return any(not _holds(leaf.dtype, self._arithmetic_dtype(path)) for path, leaf in self.leaves.items())
+
+    def _arithmetic_dtype(self, path: Path) -> np.dtype:
+        merged = self._adapters is not None and (*path[:-1], "lora_a") in self._weights.leaves
+        return np.dtype(np.float32) if merged else np.dtype(self._weights.leaves[path].dtype)
+
+
+def _holds(wide: np.dtype, narrow: np.dtype) -> bool:
+    return wide in (narrow, np.dtype(np.float32))
+
+
+def other_tensors(
+    expected: Weights, found: Weights, progress: Progress | None = None
+) -> Iterator[tuple[Path, int | None]]:
+    """Yields (parameter, layer) of every matrix that has other bits in `found`; one of each in memory."""
+    places = [
+        (path, layer)
+        for path, leaf in expected.leaves.items()
+        for layer in (range(leaf.shape[0]) if is_stacked(path) else (None,))
+    ]
+    for done, (path, layer) in enumerate(places, start=1):
+        bits = f"u{expected.leaves[path].dtype.itemsize}"  # numbers would have NaN differ from itself
+        if not np.array_equal(expected.read(path, layer).view(bits), found.read(path, layer).view(bits)):
+            yield path, layer
+        if progress is not None:
+            progress("numbers compared", done, len(places))

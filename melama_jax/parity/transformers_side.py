@@ -1,0 +1,96 @@
+"""Logits of an exported folder as transformers computes them: loaded whole, or with one layer's weights at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from melama_jax.checkpoints.safetensors_folder import SafetensorsFolder
+from melama_jax.parity.ours import HEAD_ROWS
+
+_BODY = "model."  # what the names of a decoder's tensors start with, all but the head's
+
+
+def is_installed() -> bool:
+    """Whether transformers can run a model here."""
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
+
+
+def whole_logits(folder: Path, ids: np.ndarray) -> np.ndarray:
+    """float32 [prompts, tokens, vocab] of int32 ids [prompts, tokens], by AutoModelForCausalLM in float32."""
+    import torch
+    import transformers
+
+    with _no_progress_bar():
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    with torch.no_grad():
+        return model(torch.from_numpy(ids).long()).logits.numpy()
+
+
+def streamed_logits(
+    folder: Path, ids: np.ndarray, progress: Callable[[int], None] | None = None
+) -> np.ndarray:
+    """As whole_logits, with one layer in memory at a time, in float32; and the embedding, or the head, as stored.
+
+    transformers' own model is made without weights; each of its layers gets them when its turn comes, from hooks.
+    `progress` is told of the layers done.
+    """
+    import torch
+    import transformers
+
+    tensors = SafetensorsFolder(folder)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    body = model.eval().model
+    body.rotary_emb = type(body.rotary_emb)(config)  # a table that is computed, not stored
+    for number, layer in enumerate(body.layers):
+        _fill_when_called(layer, tensors, f"{_BODY}layers.{number}.")
+        if progress is not None:
+            layer.register_forward_hook(lambda *_, done=number + 1: progress(done))
+    _fill_when_called(body.norm, tensors, f"{_BODY}norm.")
+    embedding = f"{_BODY}embed_tokens.weight"
+    with torch.no_grad():
+        x = torch.from_numpy(tensors.read(embedding)[ids].astype(np.float32))
+        x = body(inputs_embeds=x, use_cache=False).last_hidden_state.numpy()
+    head = tensors.read(embedding if config.tie_word_embeddings else "lm_head.weight")
+    parts = [head[start : start + HEAD_ROWS] for start in range(0, len(head), HEAD_ROWS)]
+    return np.concatenate([x @ part.astype(np.float32).T for part in parts], axis=-1)
+
+
+def _fill_when_called(module: Any, tensors: SafetensorsFolder, prefix: str) -> None:
+    """Gives a module its weights, those whose names start with `prefix`, for the time of each call."""
+    import torch
+
+    names = [name for name in tensors.tensors if name.startswith(prefix)]
+
+    def fill(module: Any, *_: Any) -> None:
+        state = {
+            name.removeprefix(prefix): torch.from_numpy(tensors.read(name).astype(np.float32))
+            for name in names
+        }
+        module.load_state_dict(state, assign=True)
+
+    def drop(module: Any, *_: Any) -> None:
+        module.to("meta")
+
+    module.register_forward_pre_hook(fill)
+    module.register_forward_hook(drop)
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,97 @@
+"""`to-hf --verify`: an export held against its source, number by number and logit by logit, and its PARITY.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+from pathlib import Path
+
+import psutil
+
+from melama_jax.checkpoints.certificate import FILE, Certificate, write_certificate
+from melama_jax.checkpoints.folder_contents import Progress, contents
+from melama_jax.checkpoints.hf_import import open_hf
+from melama_jax.checkpoints.hf_names import HF_TENSORS
+from melama_jax.checkpoints.open import open_weights
+from melama_jax.errors import RunFailed
+from melama_jax.models.config import LlamaConfig
+from melama_jax.models.params import count, param_shapes
+from melama_jax.parity.compare import Comparison, Sides, compare
+from melama_jax.parity.difference import TOLERANCE
+from melama_jax.parity.stored import StoredWeights, other_tensors
+
+_LIBRARIES = ("melama-jax", "jax", "flax", "numpy", "safetensors", "transformers", "torch")
+_COPIES = 3  # float32 models that loading a whole one may take: its arrays, what they are made from, and room
+
+
+def verify_export(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    streamed: bool | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compares an export with its source and writes PARITY.json into it.
+
+    Every stored number must be the source's, rounded to the stored dtype; the logits of the folder, read back from its
+    files and computed by transformers where that is installed, must be those of the JAX model.
+
+    Args:
+        src: the model directory it was made of; a run's newest step.
+        dst: the exported folder.
+        streamed: compute with one layer's weights in memory at a time, whatever the model's size; None: where three
+            times its float32 weights are more than the memory that is free.
+        progress: told of every stage: numbers compared, layers where they are streamed, files read.
+
+    Raises:
+        RunFailed: the two differ; says by how much. The folder has no PARITY.json then.
+        InputError: a directory is not a whole model.
+    """
+    folder = Path(dst)
+    card, weights = open_weights(src)
+    exported_card, exported = open_hf(folder)
+    (folder / FILE).unlink(missing_ok=True)
+    if exported_card.model != card.model:
+        raise RunFailed(f"{folder / 'config.json'}: describes another model than {src}")
+    stored = StoredWeights(weights, card.lora, {path: leaf.dtype for path, leaf in exported.leaves.items()})
+    for path, layer in other_tensors(stored, exported, progress):
+        raise RunFailed(f"{folder}: {HF_TENSORS[path].at(layer)} does not hold the numbers of {src}")
+    sides = Sides(exceeds_memory(card.model) if streamed is None else streamed, progress)
+    found = compare(card, weights, stored, exported, folder, sides)
+    _require_parity(folder, found)
+    certificate = Certificate(
+        contents(folder, progress=progress),
+        dataclasses.asdict(found),
+        _versions(),
+        {"gin": card.gin, "data_sha256": card.data_sha256},
+    )
+    write_certificate(folder, certificate)
+    return found
+
+
+def exceeds_memory(config: LlamaConfig) -> bool:
+    """Whether a model is compared layer by layer: three times its float32 weights are more than the free memory."""
+    return _COPIES * 4 * count(param_shapes(config)) > psutil.virtual_memory().available
+
+
+def _require_parity(folder: Path, found: Comparison) -> None:
+    cases = [("the source's rounded as they are stored", found.to_rounded_source)]
+    if not found.rounded:
+        cases.append(("the source's", found.to_source))
+    for whose, apart in cases:
+        if not apart.tight:
+            raise RunFailed(
+                f"{folder}: logits ({found.export}) differ by {apart.largest:.3g} from {whose} ({found.source}); "
+                f"at most {TOLERANCE * apart.scale:.3g} is rounding ({TOLERANCE:g} of the largest, {apart.scale:.3g}). "
+                f"No {FILE} was written"
+            )
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
