@@ -72,7 +72,7 @@ def both_passes(attend: Attention) -> Attention:
     """The gradients of all three inputs under a fixed cotangent."""
 
     def gradients(query: jax.Array, key: jax.Array, value: jax.Array, ids: Any, out: jax.Array) -> Any:
-        return jax.vjp(lambda *qkv: attend(*qkv, ids), query, key, value)[1](out)
+        return jax.vjp(lambda q, k, v: attend(q, k, v, ids), query, key, value)[1](out)
 
     return gradients
 

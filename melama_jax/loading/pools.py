@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import grain
 
@@ -56,7 +56,7 @@ class _Mixed:
 
     def __getitem__(self, index: int) -> Record:
         pool, drawn = self._mix.slot(index)
-        return self._pools[pool][int(self._orders[pool][drawn])]
+        return self._pools[pool][cast(int, self._orders[pool][drawn])]
 
 
 def read_records(data_dir: Path, shards: Sequence[Shard]) -> Records:
