@@ -92,11 +92,12 @@ def in_turn(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 def error(attend: Attention, arrays: tuple[jax.Array, ...], ids: jax.Array | None) -> float:
     """Largest difference from float32 on one row, as a share of the largest output."""
-    row = [x[:1] for x in arrays]
+    query, key, value = (x[:1] for x in arrays)
     ids = None if ids is None else ids[:1]
     with jax.default_matmul_precision("highest"):
-        truth = causal_attention(*(x.astype(jnp.float32) for x in row), ids)
-    return float(jnp.abs(attend(*row, ids) - truth).max() / jnp.abs(truth).max())
+        wide_query, wide_key, wide_value = (x.astype(jnp.float32) for x in (query, key, value))
+        truth = causal_attention(wide_query, wide_key, wide_value, ids)
+    return float(jnp.abs(attend(query, key, value, ids) - truth).max() / jnp.abs(truth).max())
 
 
 def measure_attention(kv_heads: int, packed: bool) -> list[dict[str, Any]]:
