@@ -84,7 +84,7 @@ def measured(folder: Path) -> dict[str, int | bool]:
             restored = restore_state(store, 1, abstract_state(setup, run, optimizer))
             read = bytes_read() - before
         tracemalloc.start()
-        imported = _base(run, setup)
+        imported = _base(run, setup, None)
         _, peak = tracemalloc.get_traced_memory()
     placed = [
         leaf.sharding.is_equivalent_to(shape.sharding, leaf.ndim)
