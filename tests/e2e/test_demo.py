@@ -117,6 +117,7 @@ def test_the_invented_world_in_short(tmp_path):
     assert sum(line.startswith("\n── ") for line in lines) == len(STAGES)
 
 
+@pytest.mark.slow  # minutes; the same stages on invented text and the rooms' tests on real text are not
 def test_real_material_in_short(shared, tmp_path):
     material = functools.partial(little_real, shared)
     returned = run_demo(material, tmp_path / "demo", 0, lambda line: None)
