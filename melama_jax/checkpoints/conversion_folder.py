@@ -21,18 +21,13 @@ from typing import Any
 
 from etils import epath
 
+from melama_jax.checkpoints.run_lock import NO_LOCKS_HERE
 from melama_jax.checkpoints.storage_errors import os_error
 from melama_jax.errors import InputError, RunFailed
 from melama_jax.files import read_json, require_empty_dir, write_bytes
 
 JOURNAL = "conversion.json"
-_NO_LOCKS_HERE = {
-    errno.ENOTSUP,
-    errno.ENOSYS,
-    errno.ENOLCK,
-    errno.EINVAL,
-    errno.EBADF,
-}  # EBADF: NFS, of a folder
+_NO_LOCKS_HERE = NO_LOCKS_HERE | {errno.EBADF}  # NFS, of a folder
 
 
 class Journal:

@@ -20,7 +20,7 @@ from pathlib import Path
 from melama_jax.errors import InputError, RunFailed
 
 FILE_NAME = "lock"
-_NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
+NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
 
 
 class RunLock:
@@ -97,7 +97,7 @@ class RunLock:
                     "a folder of its own; wait for that run, stop it, or set MODEL_DIR to another",
                 ) from None
             except OSError as error:
-                if error.errno not in _NO_LOCKS_HERE:
+                if error.errno not in NO_LOCKS_HERE:
                     raise
                 print(
                     f"{self.folder}: no locks on this mount; a second run here goes unnoticed",
