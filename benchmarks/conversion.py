@@ -35,10 +35,10 @@ import numpy as np
 from etils import epath
 from safetensors import safe_open
 
-from melama_jax.checkpoints.conversion_folder import Journal
-from melama_jax.checkpoints.hf_names import HF_TENSORS, config_to_hf
-from melama_jax.checkpoints.safetensors_writer import NewTensor, write_shards
 from melama_jax.checkpoints.weights import expected_leaves, is_stacked
+from melama_jax.conversion.conversion_folder import Journal
+from melama_jax.conversion.hf_names import HF_TENSORS, config_to_hf
+from melama_jax.conversion.safetensors_writer import NewTensor, write_shards
 from melama_jax.files import write_json
 from melama_jax.gin_edge import GinArguments, load_run
 from melama_jax.models.config import LlamaConfig

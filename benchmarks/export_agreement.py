@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from melama_jax.checkpoints.hf_export import to_hf
-from melama_jax.checkpoints.hf_import import from_hf
-from melama_jax.checkpoints.llama2c import from_llama2c
+from melama_jax.conversion.hf_export import to_hf
+from melama_jax.conversion.hf_import import from_hf
+from melama_jax.conversion.llama2c import from_llama2c
 from melama_jax.files import write_json
 from melama_jax.generation import decode
 from melama_jax.model_api import Model, load

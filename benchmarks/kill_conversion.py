@@ -24,7 +24,7 @@ from pathlib import Path
 
 from conversion import convert, make_model, other_tensors, start, steps
 
-from melama_jax.checkpoints.conversion_folder import JOURNAL
+from melama_jax.conversion.conversion_folder import JOURNAL
 from melama_jax.files import write_json
 from melama_jax.models.config import LlamaConfig
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from melama_jax.checkpoints.open import open_model
+from melama_jax.conversion.open import open_model
 from melama_jax.corpora.source import Source
 from melama_jax.files import write_json
 from melama_jax.models.params import flatten

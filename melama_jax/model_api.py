@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.open import open_model, open_weights
+from melama_jax.conversion.open import open_model, open_weights
 from melama_jax.errors import InputError
 from melama_jax.generation import batching, decode, score
 from melama_jax.generation.attention import bind_cached_attention

@@ -2,7 +2,7 @@
 
 `python -m t5x.train` reads gin_configs/t5x/, whose files put together what is here and in tasks/. T5X's
 DecoderOnlyModel holds the module, its Trainer the loop, its checkpoint manager the state; what it saves is read by
-checkpoints/t5x_checkpoint.py. Importing this module imports T5X, with it seqio and TensorFlow, and makes the names of
+conversion/t5x_checkpoint.py. Importing this module imports T5X, with it seqio and TensorFlow, and makes the names of
 gin_configs/models and gin_configs/data known to gin.
 """
 
@@ -24,9 +24,9 @@ from flax.linen.partitioning import AxisMetadata
 from jax.sharding import Mesh, NamedSharding
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.hf_import import require_fit
-from melama_jax.checkpoints.open import open_model, open_weights
-from melama_jax.checkpoints.t5x_checkpoint import read_card, write_card
+from melama_jax.conversion.hf_import import require_fit
+from melama_jax.conversion.open import open_model, open_weights
+from melama_jax.conversion.t5x_checkpoint import read_card, write_card
 from melama_jax.errors import InputError
 from melama_jax.generation.attention import bind_cached_attention
 from melama_jax.gin_edge import register_names

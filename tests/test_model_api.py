@@ -13,8 +13,8 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig
 
 import melama_jax
-from melama_jax.checkpoints.hf_import import from_hf
-from melama_jax.checkpoints.llama2c import from_llama2c
+from melama_jax.conversion.hf_import import from_hf
+from melama_jax.conversion.llama2c import from_llama2c
 from melama_jax.errors import InputError
 from melama_jax.models.config import LlamaConfig
 from melama_jax.text.chat import get_template

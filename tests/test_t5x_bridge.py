@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from melama_jax.checkpoints.open import open_weights
+from melama_jax.conversion.open import open_weights
 from melama_jax.gin_edge import config_folders
 from melama_jax.models.config import LlamaConfig
 from melama_jax.text.sentencepiece_training import train_sentencepiece

@@ -1,1 +1,1 @@
-"""The Orbax store, and Hugging Face folders in and out."""
+"""The Orbax store: runs saved, proven whole, and read back."""

@@ -7,8 +7,6 @@ carries no locks: there only the words in DIR/lock tell of a run elsewhere, and 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import socket
@@ -17,10 +15,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from melama_jax.checkpoints.locks import try_lock
 from melama_jax.errors import InputError, RunFailed
 
 FILE_NAME = "lock"
-NO_LOCKS_HERE = {errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL}
 
 
 class RunLock:
@@ -89,16 +87,14 @@ class RunLock:
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, opened)
             try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked = try_lock(opened)
             except BlockingIOError:
                 raise InputError(
                     self.folder,
                     f"a run that is training in it{_described(self._read())}",
                     "a folder of its own; wait for that run, stop it, or set MODEL_DIR to another",
                 ) from None
-            except OSError as error:
-                if error.errno not in NO_LOCKS_HERE:
-                    raise
+            if not locked:
                 print(
                     f"{self.folder}: no locks on this mount; a second run here goes unnoticed",
                     file=sys.stderr,

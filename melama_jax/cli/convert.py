@@ -1,9 +1,10 @@
-"""`melama convert`: checkpoints in and out."""
+"""`melama convert`: checkpoints in and out. Each way is a function that declares it and one that goes it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from melama_jax.cli.progress import progress_shown
 from melama_jax.errors import InputError
@@ -15,16 +16,98 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the directions, and the check of what was exported."""
     ways = parser.add_subparsers(dest="way", required=True, metavar="WAY")
 
-    way = ways.add_parser("from-hf", help="a Hugging Face LLaMA folder into a model directory")
-    way.add_argument("src", metavar="SRC", help="folder with config.json and safetensors or .bin files")
-    way.add_argument("dst", metavar="DST", help="new model directory")
+    def way(name: str, go: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+        made = ways.add_parser(name, help=summary)
+        made.set_defaults(go=go)
+        return made
+
+    _declare_from_hf(way("from-hf", _from_hf, "a Hugging Face LLaMA folder into a model directory"))
+    _declare_to_hf(way("to-hf", _to_hf, "a model directory into a Hugging Face folder"))
+    _declare_from_llama2c(
+        way("from-llama2c", _from_llama2c, "a llama2.c version 0 file into a model directory")
+    )
+    _declare_from_meta(way("from-meta", _from_meta, "Meta's own files into a model directory"))
+    _declare_from_t5x(way("from-t5x", _from_t5x, "a T5X checkpoint into a model directory"))
+    check = way("check", _check, "whether an exported folder is still what its PARITY.json says")
+    check.add_argument("dir", metavar="DIR", help="a folder that to-hf --verify wrote")
+
+    for each in ways.choices.values():  # a flag stands where it is typed: behind the paths
+        each.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Goes the way that was asked for; 0 where all is well."""
+    return args.go(args)
+
+
+def _paths(way: argparse.ArgumentParser, src: str, dst: str = "new model directory") -> None:
+    way.add_argument("src", metavar="SRC", help=src)
+    way.add_argument("dst", metavar="DST", help=dst)
+
+
+def _written(args: argparse.Namespace) -> int:
+    print(f"wrote {args.dst}")
+    return 0
+
+
+def _declare_from_hf(way: argparse.ArgumentParser) -> None:
+    _paths(way, "folder with config.json and safetensors or .bin files")
     way.add_argument(
         "--base", metavar="MODEL", help="SRC is a PEFT adapter of this model directory; join them"
     )
 
-    way = ways.add_parser("to-hf", help="a model directory into a Hugging Face folder")
-    way.add_argument("src", metavar="SRC", help="model directory; a run's newest checkpoint is taken")
-    way.add_argument("dst", metavar="DST", help="new folder")
+
+def _from_hf(args: argparse.Namespace) -> int:
+    from melama_jax.conversion.hf_import import from_hf
+    from melama_jax.conversion.peft_import import from_peft
+
+    if args.base is None:
+        from_hf(args.src, args.dst)
+    else:
+        from_peft(args.src, args.base, args.dst)
+    return _written(args)
+
+
+def _declare_from_llama2c(way: argparse.ArgumentParser) -> None:
+    _paths(way, "the model file, .bin")
+    way.add_argument("--tokenizer", required=True, metavar="FILE.model", help="its SentencePiece model")
+
+
+def _from_llama2c(args: argparse.Namespace) -> int:
+    from melama_jax.conversion.llama2c import from_llama2c
+
+    from_llama2c(args.src, args.dst, args.tokenizer)
+    return _written(args)
+
+
+def _declare_from_meta(way: argparse.ArgumentParser) -> None:
+    _paths(way, "folder with params.json and consolidated.NN.pth")
+    way.add_argument("--tokenizer", metavar="FILE", help="default: SRC/tokenizer.model, where it is there")
+
+
+def _from_meta(args: argparse.Namespace) -> int:
+    from melama_jax.conversion.meta import from_meta
+
+    from_meta(args.src, args.dst, args.tokenizer)
+    return _written(args)
+
+
+def _declare_from_t5x(way: argparse.ArgumentParser) -> None:
+    _paths(way, "a checkpoint_STEP folder, or T5X's MODEL_DIR for its newest")
+    way.add_argument(
+        "--model", metavar="DIR", help="model directory it was trained from; default: SRC's own card"
+    )
+
+
+def _from_t5x(args: argparse.Namespace) -> int:
+    from melama_jax.conversion.t5x_checkpoint import from_t5x
+
+    from_t5x(args.src, args.dst, args.model)
+    return _written(args)
+
+
+def _declare_to_hf(way: argparse.ArgumentParser) -> None:
+    _paths(way, "model directory; a run's newest checkpoint is taken", "new folder")
     way.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: as stored")
     way.add_argument("--max-shard-size", default="5GB", metavar="SIZE", help="of a file; default %(default)s")
     adapters = way.add_mutually_exclusive_group()
@@ -32,70 +115,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     adapters.add_argument("--adapter-only", action="store_true", help="write the adapters as a PEFT folder")
     way.add_argument("--verify", action="store_true", help="prove the export, and write PARITY.json into it")
 
-    way = ways.add_parser("from-llama2c", help="a llama2.c version 0 file into a model directory")
-    way.add_argument("src", metavar="SRC.bin", help="the model file")
-    way.add_argument("dst", metavar="DST", help="new model directory")
-    way.add_argument("--tokenizer", required=True, metavar="FILE.model", help="its SentencePiece model")
 
-    way = ways.add_parser("from-meta", help="Meta's own files into a model directory")
-    way.add_argument("src", metavar="SRC", help="folder with params.json and consolidated.NN.pth")
-    way.add_argument("dst", metavar="DST", help="new model directory")
-    way.add_argument("--tokenizer", metavar="FILE", help="default: SRC/tokenizer.model, where it is there")
-    way = ways.add_parser("from-t5x", help="a T5X checkpoint into a model directory")
-    way.add_argument("src", metavar="SRC", help="a checkpoint_STEP folder, or T5X's MODEL_DIR for its newest")
-    way.add_argument("dst", metavar="DST", help="new model directory")
-    way.add_argument(
-        "--model", metavar="DIR", help="model directory it was trained from; default: SRC's own card"
+def _to_hf(args: argparse.Namespace) -> int:
+    from melama_jax.conversion.hf_export import to_hf
+
+    if args.verify and args.adapter_only:
+        raise InputError("--verify and --adapter-only", "both", "one: adapters alone compute nothing")
+    to_hf(
+        args.src,
+        args.dst,
+        dtype=args.dtype,
+        max_shard_size=args.max_shard_size,
+        merge_lora=args.merge_lora,
+        adapter_only=args.adapter_only,
     )
-
-    way = ways.add_parser("check", help="whether an exported folder is still what its PARITY.json says")
-    way.add_argument("dir", metavar="DIR", help="a folder that to-hf --verify wrote")
-
-    for way in ways.choices.values():  # a flag stands where it is typed: behind the paths
-        way.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Converts and says where the result is; or checks."""
-    if args.way == "check":
-        return _check(args.dir)
-    if args.way == "from-hf" and args.base is not None:
-        from melama_jax.checkpoints.peft_import import from_peft
-
-        from_peft(args.src, args.base, args.dst)
-    elif args.way == "from-hf":
-        from melama_jax.checkpoints.hf_import import from_hf
-
-        from_hf(args.src, args.dst)
-    elif args.way == "from-llama2c":
-        from melama_jax.checkpoints.llama2c import from_llama2c
-
-        from_llama2c(args.src, args.dst, args.tokenizer)
-    elif args.way == "from-meta":
-        from melama_jax.checkpoints.meta import from_meta
-
-        from_meta(args.src, args.dst, args.tokenizer)
-    elif args.way == "from-t5x":
-        from melama_jax.checkpoints.t5x_checkpoint import from_t5x
-
-        from_t5x(args.src, args.dst, args.model)
-    else:
-        from melama_jax.checkpoints.hf_export import to_hf
-
-        if args.verify and args.adapter_only:
-            raise InputError("--verify and --adapter-only", "both", "one: adapters alone compute nothing")
-        to_hf(
-            args.src,
-            args.dst,
-            dtype=args.dtype,
-            max_shard_size=args.max_shard_size,
-            merge_lora=args.merge_lora,
-            adapter_only=args.adapter_only,
-        )
-        if args.verify:
-            _verify(args.src, args.dst)
-    print(f"wrote {args.dst}")
-    return 0
+    if args.verify:
+        _verify(args.src, args.dst)
+    return _written(args)
 
 
 def _verify(src: str, dst: str) -> None:
@@ -114,13 +150,13 @@ def _verify(src: str, dst: str) -> None:
     print(f"compared: {found.source}; {found.export}")
 
 
-def _check(directory: str) -> int:
-    from melama_jax.checkpoints.certificate import check
+def _check(args: argparse.Namespace) -> int:
+    from melama_jax.conversion.certificate import check
 
     with progress_shown() as progress:
-        failures = check(directory, progress)
+        failures = check(args.dir, progress)
     for failure in failures:
-        print(f"{directory}: {failure}", file=sys.stderr)
+        print(f"{args.dir}: {failure}", file=sys.stderr)
     if not failures:
-        print(f"{directory}: every tensor and file is as certified")
+        print(f"{args.dir}: every tensor and file is as certified")
     return 1 if failures else 0

@@ -13,8 +13,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from melama_jax.checkpoints.llama2c import from_llama2c
-from melama_jax.checkpoints.open import open_weights
+from melama_jax.conversion.llama2c import from_llama2c
+from melama_jax.conversion.open import open_weights
 from melama_jax.corpora.source import Source
 from melama_jax.demo.material import TEMPLATE, Base, Material, Stage
 from melama_jax.evaluation.fit import FittedPrompt, fit_prompt

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from melama_jax import files
-from melama_jax.checkpoints.hf_export import to_hf
+from melama_jax.conversion.hf_export import to_hf
 from melama_jax.demo.findings import Findings, summarise
 from melama_jax.demo.material import TEMPLATE, Material, Stage
 from melama_jax.demo.page import demo_page

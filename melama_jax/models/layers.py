@@ -67,17 +67,9 @@ class Reordered:
     enter: Callable[[jax.Array], jax.Array]
     leave: Callable[[jax.Array], jax.Array]
 
-    def __call__(
-        self,
-        query: jax.Array,
-        key: jax.Array,
-        value: jax.Array,
-        segment_ids: jax.Array | None = None,
-        /,
-        *,
-        window: int | None = None,
-    ) -> jax.Array:
-        return self.attend(query, key, value, segment_ids, window=window)
+    def __call__(self, *arrays: Any, window: int | None = None) -> jax.Array:
+        """Attention's own arguments, all in its own order."""
+        return self.attend(*arrays, window=window)
 
 
 class KVCache(NamedTuple):

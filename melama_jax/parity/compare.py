@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.folder_contents import Progress
 from melama_jax.checkpoints.weights import Weights
+from melama_jax.conversion.folder_contents import Progress
 from melama_jax.models.config import LlamaConfig, LoraConfig
 from melama_jax.parity import ours, transformers_side
 from melama_jax.parity.difference import TOLERANCE, Difference, difference

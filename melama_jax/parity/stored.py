@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from melama_jax.checkpoints.folder_contents import Progress
 from melama_jax.checkpoints.weights import Weights, is_stacked, stored_dtype
+from melama_jax.conversion.folder_contents import Progress
 from melama_jax.models import lora
 from melama_jax.models.config import LoraConfig
 from melama_jax.models.params import Path

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from melama_jax.checkpoints.safetensors_folder import SafetensorsFolder
+from melama_jax.conversion.safetensors_folder import SafetensorsFolder
 from melama_jax.parity.ours import HEAD_ROWS
 
 _BODY = "model."  # what the names of a decoder's tensors start with, all but the head's

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psutil
 
-from melama_jax.checkpoints.certificate import FILE, Certificate, write_certificate
-from melama_jax.checkpoints.folder_contents import Progress, contents
-from melama_jax.checkpoints.hf_import import open_hf
-from melama_jax.checkpoints.hf_names import HF_TENSORS
-from melama_jax.checkpoints.open import open_weights
+from melama_jax.conversion.certificate import FILE, Certificate, write_certificate
+from melama_jax.conversion.folder_contents import Progress, contents
+from melama_jax.conversion.hf_import import open_hf
+from melama_jax.conversion.hf_names import HF_TENSORS
+from melama_jax.conversion.open import open_weights
 from melama_jax.errors import RunFailed
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.params import count, param_shapes

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from melama_jax.checkpoints.open import open_weights
+from melama_jax.conversion.open import open_weights
 from melama_jax.errors import InputError
 from melama_jax.models.config import LlamaConfig
 from melama_jax.planning.slices import Slice

@@ -67,19 +67,12 @@ def _mapped(attend: Attention, mesh: Mesh) -> Attention:
     rows = nn.logical_to_mesh_axes(("batch", "length"), RULES)
     mapped = functools.partial(jax.shard_map, mesh=mesh, out_specs=heads, check_vma=False)
 
-    def bound(
-        query: jax.Array,
-        key: jax.Array,
-        value: jax.Array,
-        segment_ids: jax.Array | None = None,
-        /,
-        *,
-        window: int | None = None,
-    ) -> jax.Array:
-        check_length(query.shape[1], mesh, window)
-        given = (query, key, value) if segment_ids is None else (query, key, value, segment_ids)
+    def bound(*arrays: Any, window: int | None = None) -> jax.Array:
+        length = arrays[0].shape[1]
+        check_length(length, mesh, window)
+        given = [array for array in arrays if array is not None]  # packed rows alone have segments
         specs = (heads, kv_heads, kv_heads, rows)[: len(given)]
-        near = functools.partial(attend, window=within(window, query.shape[1]))
+        near = functools.partial(attend, window=within(window, length))
         return mapped(near, in_specs=specs)(*given)
 
     return bound

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.open import open_weights
+from melama_jax.conversion.open import open_weights
 from melama_jax.errors import InputError
 from melama_jax.models.config import LlamaConfig
 from melama_jax.records.manifest import Manifest

@@ -11,11 +11,11 @@ import jax
 import optax
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.checkpoints.open import open_weights
 from melama_jax.checkpoints.quantised_weights import QuantisedWeights
 from melama_jax.checkpoints.run_lock import RunLock
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import to_device
+from melama_jax.conversion.open import open_weights
 from melama_jax.errors import InputError
 from melama_jax.loading.device import global_batches, place
 from melama_jax.loading.documents import document_names

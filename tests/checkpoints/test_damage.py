@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from melama_jax.checkpoints.damage import Damaged
-from melama_jax.checkpoints.open import open_model
 from melama_jax.checkpoints.store import RunStore
 from melama_jax.checkpoints.weights import pieces
+from melama_jax.conversion.open import open_model
 from melama_jax.errors import InputError
 from melama_jax.models.params import flatten
 from tests.checkpoints.test_store import CARD, abstract, assert_same_bits
@@ -214,9 +214,9 @@ def test_a_checkpoint_older_than_fingerprints_loads_with_a_warning(tmp_path, cap
 
 
 def test_streamed_checkpoints_have_fingerprints_too(tmp_path):
-    from melama_jax.checkpoints.hf_import import from_hf
-    from melama_jax.checkpoints.open import open_weights
-    from tests.checkpoints.models import hf_model
+    from melama_jax.conversion.hf_import import from_hf
+    from melama_jax.conversion.open import open_weights
+    from tests.conversion.models import hf_model
 
     hf_model().save_pretrained(tmp_path / "hf")
     from_hf(tmp_path / "hf", tmp_path / "run")

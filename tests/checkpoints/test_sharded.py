@@ -6,14 +6,14 @@ import os
 import subprocess
 import sys
 
-from tests.checkpoints.models import hf_model
+from tests.conversion.models import hf_model
 
 PROGRAM = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as P
-from melama_jax.checkpoints.hf_import import from_hf
-from melama_jax.checkpoints.open import open_model
+from melama_jax.conversion.hf_import import from_hf
+from melama_jax.conversion.open import open_model
 from melama_jax.checkpoints.store import RunStore
 
 source, run, again = sys.argv[1:]

@@ -9,10 +9,10 @@ import peft
 import pytest
 import transformers
 
-from melama_jax.checkpoints.hf_export import to_hf
-from melama_jax.checkpoints.llama2c import from_llama2c
-from tests.checkpoints.models import raw_tensors
-from tests.checkpoints.test_peft import make_adapter
+from melama_jax.conversion.hf_export import to_hf
+from melama_jax.conversion.llama2c import from_llama2c
+from tests.conversion.models import raw_tensors
+from tests.conversion.test_peft import make_adapter
 from tests.e2e.commands import melama
 
 PROMPT = "Once upon a time, there was a little"

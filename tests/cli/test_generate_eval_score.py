@@ -8,8 +8,8 @@ import json
 
 import pytest
 
-from melama_jax.checkpoints.llama2c import from_llama2c
 from melama_jax.cli import data_mibe, eval, generate, score
+from melama_jax.conversion.llama2c import from_llama2c
 from melama_jax.errors import InputError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from melama_jax.checkpoints.open import open_model
+from melama_jax.conversion.open import open_model
 from melama_jax.models.params import flatten
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kill_nine.py"

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from benchmarks.export_agreement import MODELS, NEW_TOKENS, PROMPTS, by_transformers, ours, prompts_of
-from melama_jax.checkpoints.hf_export import to_hf
+from melama_jax.conversion.hf_export import to_hf
 from melama_jax.model_api import load
 
 

@@ -11,19 +11,19 @@ import pytest
 import torch
 import transformers
 
-from melama_jax.checkpoints.certificate import FILE, check, read_certificate
-from melama_jax.checkpoints.hf_export import to_hf
-from melama_jax.checkpoints.hf_import import from_hf, open_hf
-from melama_jax.checkpoints.hf_names import HF_TENSORS, HfTensor
-from melama_jax.checkpoints.open import open_weights
 from melama_jax.cli.main import main
+from melama_jax.conversion.certificate import FILE, check, read_certificate
+from melama_jax.conversion.hf_export import to_hf
+from melama_jax.conversion.hf_import import from_hf, open_hf
+from melama_jax.conversion.hf_names import HF_TENSORS, HfTensor
+from melama_jax.conversion.open import open_weights
 from melama_jax.errors import RunFailed
 from melama_jax.parity import ours, transformers_side, verify
 from melama_jax.parity.difference import TOLERANCE, difference
 from melama_jax.parity.prompts import LENGTH, prompt_ids
 from melama_jax.parity.verify import verify_export
-from tests.checkpoints.models import SHAPE, hf_logits, hf_model
-from tests.checkpoints.test_adapters import LORA, lora_run, our_logits
+from tests.conversion.models import SHAPE, hf_logits, hf_model
+from tests.conversion.test_adapters import LORA, lora_run, our_logits
 
 
 @pytest.fixture

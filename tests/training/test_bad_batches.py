@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from melama_jax.checkpoints.open import open_model
+from melama_jax.conversion.open import open_model
 from melama_jax.errors import RunFailed
 from melama_jax.loading.loader import Loader
 from melama_jax.models.llama import Llama

@@ -13,9 +13,9 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from melama_jax.checkpoints.hf_export import to_hf
-from melama_jax.checkpoints.open import open_model
-from melama_jax.checkpoints.peft_import import from_peft
+from melama_jax.conversion.hf_export import to_hf
+from melama_jax.conversion.open import open_model
+from melama_jax.conversion.peft_import import from_peft
 from melama_jax.errors import InputError
 from melama_jax.loading.loader import Loader
 from melama_jax.models.config import LoraConfig
@@ -23,7 +23,7 @@ from melama_jax.text.tokenizer import load_tokenizer
 from melama_jax.training.card import card_for
 from melama_jax.training.config import AdamW
 from melama_jax.training.train import train
-from tests.checkpoints.test_peft import make_adapter
+from tests.conversion.test_peft import make_adapter
 from tests.training.conftest import CONFIG, small_run
 
 RATE = 3e-3

@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from melama_jax.checkpoints.hf_export import to_hf
-from melama_jax.checkpoints.open import open_model, open_weights
 from melama_jax.checkpoints.orbax_weights import tree_handler
 from melama_jax.checkpoints.store import RunStore
+from melama_jax.conversion.hf_export import to_hf
+from melama_jax.conversion.open import open_model, open_weights
 from melama_jax.errors import InputError
 from melama_jax.models import lora, quantised
 from melama_jax.models.config import LoraConfig

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 import pytest
 
-from melama_jax.checkpoints.hf_export import to_hf
-from melama_jax.checkpoints.open import open_model
 from melama_jax.checkpoints.store import RunStore
+from melama_jax.conversion.hf_export import to_hf
+from melama_jax.conversion.open import open_model
 from melama_jax.errors import InputError, RunFailed
 from melama_jax.model_api import load
 from melama_jax.models import lora

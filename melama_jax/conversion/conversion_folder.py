@@ -1,0 +1,229 @@
+"""Where a conversion writes: what becomes its destination only when it is whole, and goes on where it was killed.
+
+On a local path all is written to DST.partial/content, which one rename makes DST. DST.partial/conversion.json says
+whose conversion it is and which tensors are done. A bucket cannot rename a folder: there DST itself is written to,
+conversion.json in it is removed last, and the file without which the folder is no model comes last before that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from melama_jax.checkpoints.locks import try_lock
+from melama_jax.checkpoints.storage_errors import os_error
+from melama_jax.errors import InputError, RunFailed
+from melama_jax.files import read_json, require_empty_dir, write_bytes
+
+JOURNAL = "conversion.json"
+
+
+class Journal:
+    """Which tensors a conversion has finished: in files after each, so that a kill loses none.
+
+    Nothing is forced to the disk for it, which would take longer than the conversion. So where the machine itself went
+    down (it was started anew since), what the journal of a local folder says counts for nothing.
+
+    Args:
+        path: of its file.
+        of: what the conversion is of; see `identity`.
+        done: name of a finished tensor -> what its writer wants to know of it, JSON-ready.
+    """
+
+    def __init__(self, path: epath.Path, of: str, done: dict[str, Any]):
+        self._path, self._of, self.done = path, of, done
+
+    def add(self, finished: Mapping[str, Any]) -> None:
+        """Notes tensors whose bytes have been written."""
+        self.done |= finished
+        new = self._path if is_bucket(self._path) else self._path.with_suffix(".new")
+        new.write_text(json.dumps({"of": self._of, "boot": _boot(), "done": self.done}))
+        if new != self._path:
+            new.replace(self._path)
+
+
+def write_whole(path: epath.Path, content: bytes) -> None:
+    """Writes a small file whole or not at all."""
+    if is_bucket(path):
+        path.write_bytes(content)  # an object is there when it is whole
+    else:
+        write_bytes(path, content)
+
+
+def is_bucket(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a bucket's address, such as gs://NAME/FOLDER."""
+    return "://" in os.fspath(path)
+
+
+def identity(sources: Iterable[str | os.PathLike[str]], settings: Mapping[str, Any]) -> str:
+    """A digest that changes with the files of a source, by path, size and time of change, and with the settings.
+
+    Args:
+        sources: files, and folders with all in them.
+        settings: JSON-ready: whatever else decides the bytes that are written.
+    """
+    files = [path for source in sources for path in _files(epath.Path(source))]
+    stamps = {os.fspath(path): _stamp(path) for path in files}
+    return hashlib.sha256(json.dumps([stamps, settings], sort_keys=True).encode()).hexdigest()
+
+
+def files_in(folder: str | os.PathLike[str]) -> list[epath.Path]:
+    """The files of a folder itself, as sources for `identity`: what is converted into a folder below is none."""
+    return [path for path in epath.Path(folder).iterdir() if not path.is_dir()]
+
+
+def _files(path: epath.Path) -> Iterator[epath.Path]:
+    """A file, or all in a folder and its folders."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            yield from _files(inner)
+    else:
+        yield path
+
+
+def _stamp(path: epath.Path) -> list[float]:
+    """A file's size and time of change, to the nanosecond where its storage knows it."""
+    if is_bucket(path):
+        stat = path.stat()
+        return [stat.length, stat.mtime]
+    local = Path(path).stat()
+    return [local.st_size, local.st_mtime_ns]
+
+
+@contextlib.contextmanager
+def conversion_folder(dst: str | os.PathLike[str], of: str) -> Iterator[tuple[epath.Path, Journal]]:
+    """A folder to write a conversion into, and the journal of what is in it already.
+
+    It becomes `dst` when the block ends well. A block that ends with InputError leaves nothing; one that is killed,
+    interrupted or fails for want of disk leaves what it did, and the next one with the same `of` goes on there.
+
+    Args:
+        dst: a new or empty folder, local or of a bucket.
+        of: see `identity`.
+
+    Raises:
+        InputError: `dst` is not empty, holds another unfinished conversion, or one that runs now.
+        RunFailed: storage failed.
+    """
+    try:
+        with _bucket_folder(dst, of) if is_bucket(dst) else _local_folder(Path(dst), of) as made:
+            yield made
+    except InputError:
+        raise
+    except Exception as error:
+        storage = os_error(error)
+        if storage is None:
+            raise
+        why = storage.strerror or str(storage)
+        raise RunFailed(
+            f"{dst}: could not be written: {why}; the same command again goes on from here"
+        ) from error
+
+
+@contextlib.contextmanager
+def _local_folder(dst: Path, of: str) -> Iterator[tuple[epath.Path, Journal]]:
+    partial = dst.absolute().with_name(f"{dst.absolute().name}.partial")
+    content = partial / "content"
+    if partial.is_dir() and not content.exists() and dst.is_dir() and any(dst.iterdir()):
+        shutil.rmtree(partial)  # killed between the last rename and this
+    require_empty_dir(dst)
+    content.mkdir(parents=True, exist_ok=True)
+    with _held(partial):
+        journal = _journal(epath.Path(partial / JOURNAL), of, partial, dst)
+        if not journal.done:
+            shutil.rmtree(content)
+            content.mkdir()
+        try:
+            yield epath.Path(content), journal
+        except InputError:
+            shutil.rmtree(partial)
+            raise
+        _force_to_disk(content)
+        if dst.is_dir():
+            dst.rmdir()
+        content.rename(dst)
+        shutil.rmtree(partial)
+
+
+@contextlib.contextmanager
+def _bucket_folder(dst: str | os.PathLike[str], of: str) -> Iterator[tuple[epath.Path, Journal]]:
+    content = epath.Path(dst)
+    path = content / JOURNAL
+    if not path.exists() and content.exists() and any(content.iterdir()):
+        raise InputError(dst, "a folder that is not empty", "a new or empty folder")
+    content.mkdir(parents=True, exist_ok=True)
+    journal = _journal(path, of, dst, dst)
+    try:
+        yield content, journal
+    except InputError:
+        content.rmtree()
+        raise
+    path.unlink()
+
+
+def _force_to_disk(folder: Path) -> None:
+    """Every file and folder in a folder, which is about to be called finished."""
+    for path in (*folder.rglob("*"), folder):
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def _journal(path: epath.Path, of: str, folder: object, dst: object) -> Journal:
+    """The journal that is there, or a new one; InputError where it is another conversion's."""
+    said = _read(path) if path.exists() else {"of": of, "done": {}}
+    if said.get("of") != of:
+        expected = f"the command that began it, with the same source and flags, or {folder} removed"
+        raise InputError(folder, f"an unfinished conversion of something else into {dst}", expected)
+    if not is_bucket(path) and said.get("boot", _boot()) != _boot():
+        logging.getLogger(__name__).warning(
+            "%s: the machine was started anew since; this begins again", folder
+        )
+        said["done"] = {}
+    journal = Journal(path, of, dict(said["done"]))
+    if journal.done:
+        logging.getLogger(__name__).warning(
+            "%s: an earlier conversion was cut off; this goes on behind its %d tensors",
+            dst,
+            len(journal.done),
+        )
+    journal.add({})
+    return journal
+
+
+def _boot() -> str:
+    """What is another after each start of this machine, and on each machine; empty where the system has no such."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _read(path: epath.Path) -> dict[str, Any]:
+    if is_bucket(path):
+        return json.loads(path.read_text())
+    return read_json(os.fspath(path))
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keeps a second conversion out, where the file system knows locks; the kernel frees a killed one's."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try_lock(opened)
+        yield
+    except BlockingIOError:
+        raise InputError(
+            folder, "a conversion that is running", "another folder, or that one ended"
+        ) from None
+    finally:
+        os.close(opened)

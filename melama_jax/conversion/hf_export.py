@@ -1,0 +1,209 @@
+"""`to_hf`: a model directory into a Hugging Face folder, or its adapters into a PEFT folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.weights import DTYPES, Weights, is_stacked
+from melama_jax.conversion.conversion_folder import Journal, conversion_folder, identity, write_whole
+from melama_jax.conversion.hf_import import adds_bos, require_fit, stated_template
+from melama_jax.conversion.hf_names import HF_TENSORS, config_to_hf
+from melama_jax.conversion.open import model_files, open_weights
+from melama_jax.conversion.peft_names import CONFIG_FILE, PEFT_TENSORS, config_to_peft
+from melama_jax.conversion.safetensors_writer import NewTensor, write_file, write_shards
+from melama_jax.errors import InputError
+from melama_jax.models import lora
+from melama_jax.models.params import Path
+from melama_jax.text.chat import get_template
+from melama_jax.text.hf_files import hf_tokenizer_files
+from melama_jax.text.tokenizer import tokenizer_from_files
+
+MAX_SHARD_SIZE = "5GB"
+_MERGED_ROWS = 1024  # merged at once: a whole matrix would be in memory three times over in float32
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def to_hf(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    dtype: str | None = None,
+    max_shard_size: int | str = MAX_SHARD_SIZE,
+    merge_lora: bool = False,
+    adapter_only: bool = False,
+) -> None:
+    """Makes a model directory into a Hugging Face folder that AutoModelForCausalLM and AutoTokenizer load.
+
+    Two matrices are in memory at most; the folder appears only when it is whole. Killed, the same call goes on
+    where it was.
+
+    Args:
+        src: a model directory of either kind; a run's newest step.
+        dst: the new folder.
+        dtype: what the tensors are stored in; None leaves each in the dtype it has. Merging is summed in float32
+            before it is rounded to that.
+        max_shard_size: bytes a safetensors file may have, or a text like "5GB"; a larger tensor gets its own file.
+        merge_lora: fold the adapters into the weights; of a run over a quantised base, into what its codes say, since
+            that is what the adapters were trained against. (For the original, export them alone and merge there.)
+        adapter_only: write the adapters alone, as a PEFT folder.
+
+    Raises:
+        InputError: `src` is not a whole model, `dst` is not empty, or the flags do not go with the model.
+    """
+    limit = parse_size(max_shard_size)
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError("--dtype", repr(dtype), " or ".join(DTYPES))
+    card, weights = open_weights(src)
+    if merge_lora and adapter_only:
+        raise InputError("--merge-lora and --adapter-only", "both", "one of them")
+    if adapter_only and card.lora is None:
+        raise InputError(src, "a model without adapters", "a LoRA run for --adapter-only")
+    if card.lora is not None and not (merge_lora or adapter_only):
+        raise InputError(
+            src, "a LoRA run", "--merge-lora or --adapter-only, to say what becomes of the adapters"
+        )
+    tokenizer_files = _tokenizer_files(src, card)
+    flags = {"dtype": dtype, "limit": limit, "merge_lora": merge_lora, "adapter_only": adapter_only}
+    of = identity(model_files(src), {"card": card.to_json(), "flags": flags})
+    with conversion_folder(dst, of) as (folder, journal):
+        for name, content in tokenizer_files.items():
+            write_whole(folder / name, content)
+        if adapter_only:
+            _write_adapter(folder, card, weights, dtype, journal)
+            return
+        write_shards(folder, _plan(card, weights, dtype), limit, journal)
+        generation = _generation_config(card)
+        _write_json(folder / "generation_config.json", generation)
+        config = config_to_hf(card.model, dtype or card.dtype) | _special_ids(generation)
+        _write_json(folder / "config.json", config)  # last: a folder without it is no model
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes of "5GB", "500MB", "1GiB" or a plain number; decimal units as in transformers."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(size))
+    unit = match and _UNITS.get(match[2].upper())
+    number = int(float(match[1]) * unit) if match and unit else 0
+    if number < 1:
+        raise InputError("--max-shard-size", repr(size), "a size such as 5GB, 500MB or 1GiB")
+    return number
+
+
+def _plan(card: ModelCard, weights: Weights, dtype: str | None) -> list[NewTensor]:
+    """Every tensor of the folder, the layers in order."""
+    present = [path for path in HF_TENSORS if path in weights.leaves]
+    flat = [path for path in present if not is_stacked(path)]
+    stacked = [path for path in present if is_stacked(path)]
+    first, last = (
+        [path for path in flat if path[0] == "embedder"],
+        [path for path in flat if path[0] != "embedder"],
+    )
+    order: list[tuple[Path, int | None]] = [(path, None) for path in first]
+    order += [(path, layer) for layer in range(card.model.num_layers) for path in stacked]
+    order += [(path, None) for path in last]
+    return [_tensor(card, weights, path, layer, dtype) for path, layer in order]
+
+
+def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dtype: str | None) -> NewTensor:
+    hf, leaf = HF_TENSORS[path], weights.leaves[path]
+    shape = leaf.shape if layer is None else leaf.shape[1:]
+    name, target = hf.at(layer), DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
+
+    def read() -> np.ndarray:
+        value = _merged(card, weights, path, layer, target, name)
+        return value.T if hf.transposed else value
+
+    return NewTensor(name, shape[::-1] if hf.transposed else shape, target, read)
+
+
+def _merged(
+    card: ModelCard, weights: Weights, path: Path, layer: int | None, dtype: np.dtype, name: str
+) -> np.ndarray:
+    """One parameter in `dtype`, with its adapter, if it has one, added in float32 before."""
+    value = weights.read(path, layer)
+    adapter = {leaf: (*path[:-1], leaf) for leaf in ("lora_a", "lora_b")}
+    if card.lora is None or path[-1] != "kernel" or adapter["lora_a"] not in weights.leaves:
+        return cast(value, dtype, name)
+    lora_a, lora_b = (weights.read(leaf, layer) for leaf in adapter.values())
+    merged = np.empty(value.shape, dtype)
+    for start in range(0, len(value), _MERGED_ROWS):
+        rows = slice(start, start + _MERGED_ROWS)
+        strip = {"kernel": value[rows].astype(np.float32), "lora_a": lora_a[rows], "lora_b": lora_b}
+        merged[rows] = cast(np.asarray(lora.merge(strip, card.lora)["kernel"]), dtype, name)
+    return merged
+
+
+def cast(value: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """The value in another dtype; InputError where that makes a finite number infinite."""
+    if value.dtype == dtype:
+        return value
+    with np.errstate(over="ignore"):
+        result = value.astype(dtype)
+    if dtype == np.float16 and np.isfinite(value).all() and not np.isfinite(result).all():
+        raise InputError(name, "numbers beyond float16's 65504", "--dtype bfloat16 or float32")
+    return result
+
+
+def _write_adapter(
+    folder: epath.Path, card: ModelCard, weights: Weights, dtype: str | None, journal: Journal
+) -> None:
+    """adapter_config.json and adapter_model.safetensors as PEFT's PeftModel.from_pretrained reads them."""
+    assert card.lora is not None
+    paths = [path for path in weights.leaves if lora.is_lora_path(path)]
+    tensors = [
+        _adapter_tensor(weights, path, layer, dtype)
+        for layer in range(card.model.num_layers)
+        for path in paths
+    ]
+    write_file(folder / "adapter_model.safetensors", tensors, journal)
+    _write_json(folder / CONFIG_FILE, config_to_peft(card.lora))  # last: a folder without it is no adapter
+
+
+def _write_json(path: epath.Path, value: dict[str, Any]) -> None:
+    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _adapter_tensor(weights: Weights, path: Path, layer: int, dtype: str | None) -> NewTensor:
+    leaf, name = weights.leaves[path], PEFT_TENSORS[path].at(layer)
+    target = DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
+    return NewTensor(name, leaf.shape[:0:-1], target, lambda: cast(weights.read(path, layer), target, name).T)
+
+
+def _generation_config(card: ModelCard) -> dict[str, Any]:
+    """The card's, with the tokenizer's bos and eos where it says nothing of them."""
+    if not card.tokenizer:
+        return card.generation_config
+    tokenizer = tokenizer_from_files(card.tokenizer)
+    return {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id} | card.generation_config
+
+
+def _special_ids(generation: dict[str, Any]) -> dict[str, Any]:
+    """What config.json says of special tokens; stated even where unknown, as transformers would assume 1 and 2."""
+    return {name: generation.get(name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+
+
+def _tokenizer_files(src: str | os.PathLike[str], card: ModelCard) -> dict[str, bytes]:
+    """The files a Hugging Face folder brought, as they were, where they say what the card does; else made from ours.
+
+    A foreign folder's own pipeline with our chat template put into it would not do: transformers 5's LlamaTokenizer
+    gives other ids after the end of each turn than were trained on.
+    """
+    if not card.tokenizer:
+        return {}
+    tokenizer = tokenizer_from_files(card.tokenizer)
+    require_fit(src, tokenizer, card.model)
+    template = get_template(card.chat_template) if card.chat_template else None
+    files = card.tokenizer | (card.hf_files or {})
+    says_so = adds_bos(files) == card.add_bos and template in (None, stated_template(files))
+    if card.hf_files is not None and says_so:
+        return files
+    made = hf_tokenizer_files(
+        tokenizer, template, add_bos_token=card.add_bos, model_max_length=card.model.max_seq_len
+    )
+    # Readers other than transformers want the SentencePiece or tiktoken file itself.
+    return {name: files[name] for name in ("tokenizer.model",) if name in files} | made

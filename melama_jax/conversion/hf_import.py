@@ -1,0 +1,222 @@
+"""Hugging Face folders: their weights layer by layer in our layout, their card, and `from_hf`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+import jax
+import numpy as np
+
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.step_prints import StepPrints, digest
+from melama_jax.checkpoints.weights import Weights, expected_leaves, stored_dtype
+from melama_jax.conversion.conversion_folder import conversion_folder, files_in, identity
+from melama_jax.conversion.hf_names import HF_TENSORS, ROTARY_TABLE, config_from_hf
+from melama_jax.conversion.named_tensors import require_none_left, take_parameter
+from melama_jax.conversion.orbax_stream import finish_step, stream_params
+from melama_jax.conversion.safetensors_folder import SafetensorsFolder, TensorFolder
+from melama_jax.conversion.torch_bin import TorchBinFolder
+from melama_jax.errors import InputError
+from melama_jax.files import read_json, require_local
+from melama_jax.models import rope
+from melama_jax.models.config import LlamaConfig
+from melama_jax.models.families import FAMILIES
+from melama_jax.models.params import Path
+from melama_jax.text.chat import ChatTemplate, template_of_jinja
+from melama_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_files
+
+# What a folder may hold of its tokenizer; carried over byte for byte.
+TOKENIZER_FILES = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+_SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+class HfWeights:
+    """Weights over a Hugging Face LLaMA's tensors.
+
+    Raises:
+        InputError: a tensor is missing, unknown, of another shape or, among the layers of one parameter, of another
+            dtype; or a rotary table differs from what the config says.
+    """
+
+    def __init__(self, folder: TensorFolder, config: LlamaConfig, where: object):
+        self._folder = folder
+        self._rest = dict(folder.tensors)
+        self.leaves: dict[Path, jax.ShapeDtypeStruct] = {
+            path: take_parameter(self._rest, HF_TENSORS[path], path, leaf, where, "config.json")
+            for path, leaf in expected_leaves(config).items()
+        }
+        self._leave_out_rotary_tables(config)
+        self._leave_out_tied_head(config)
+        require_none_left(self._rest, f"the tensors of {FAMILIES[config.family].architecture}")
+
+    def read(self, path: Path, layer: int | None) -> np.ndarray:
+        """See Weights.read."""
+        return self._folder.read(HF_TENSORS[path].at(layer), HF_TENSORS[path].transposed)
+
+    def _leave_out_rotary_tables(self, config: LlamaConfig) -> None:
+        for layer in range(config.num_layers):
+            name = ROTARY_TABLE.format(layer=layer)
+            info = self._rest.pop(name, None)
+            if info is None:
+                continue
+            table, expected = self._folder.read(name).astype(np.float32), rope.frequencies(config)
+            # Some are stored in 16 bits: 8 bits of precision is what bfloat16 has.
+            if table.shape != expected.shape or not np.allclose(table, expected, rtol=2**-8, atol=0):
+                expected_text = f"the frequencies of rope_theta {config.rope_theta}, as config.json says"
+                raise InputError(f"{info.file} {name}", "other rotary frequencies", expected_text)
+
+    def _leave_out_tied_head(self, config: LlamaConfig) -> None:
+        """Some tied models store their head, too; it must be the embedding."""
+        embedding, head = HF_TENSORS["embedder", "embedding"].name, HF_TENSORS["lm_head", "kernel"].name
+        info = self._rest.pop(head, None) if config.tie_embeddings else None
+        if info is not None and self._folder.read(head).tobytes() != self._folder.read(embedding).tobytes():
+            raise InputError(f"{info.file} {head}", "another matrix than the embedding", "tied embeddings")
+
+
+def open_hf(folder: str | os.PathLike[str]) -> tuple[ModelCard, Weights]:
+    """The card and the weights of a Hugging Face LLaMA folder; the weights are not read yet.
+
+    Raises:
+        InputError: what is wrong, by file, field or tensor.
+    """
+    folder = require_local(folder)
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        join = "it joined with one: melama convert from-hf ADAPTER DST --base MODEL"
+        raise InputError(folder, "a PEFT adapter without its base model", join)
+    config = config_from_hf(_json_object(folder / "config.json"), folder / "config.json")
+    weights = HfWeights(_tensor_folder(folder), config, folder)
+    return hf_card(folder, config, stored_dtype(weights)), weights
+
+
+def hf_card(folder: FilePath, config: LlamaConfig, dtype: str) -> ModelCard:
+    """The card of a Hugging Face folder: its tokenizer and generation config beside the architecture."""
+    if (folder / "generation_config.json").exists():
+        generation = _json_object(folder / "generation_config.json")
+    else:
+        fields = _json_object(folder / "config.json")
+        generation = {name: fields[name] for name in _SPECIAL_IDS if fields.get(name) is not None}
+    return with_tokenizer(ModelCard(config, generation_config=generation, dtype=dtype), folder)
+
+
+def brings_tokenizer(folder: FilePath) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json"))
+
+
+def with_tokenizer(card: ModelCard, folder: FilePath) -> ModelCard:
+    """The card with the tokenizer of a Hugging Face folder, and what its files say of chat template and BOS.
+
+    Raises:
+        InputError: it is no tokenizer, or not one for the card's model.
+    """
+    carried = {name: (folder / name).read_bytes() for name in TOKENIZER_FILES if (folder / name).is_file()}
+    files: dict[str, bytes] = {}
+    if brings_tokenizer(folder):
+        tokenizer = load_tokenizer(folder)
+        require_fit(folder, tokenizer, card.model)
+        files = tokenizer.files()
+    template = stated_template(carried)
+    return dataclasses.replace(
+        card,
+        tokenizer=files,
+        chat_template=template.name if template else None,
+        hf_files={name: content for name, content in carried.items() if files.get(name) != content},
+        add_bos=adds_bos(carried),
+    )
+
+
+def adds_bos(files: dict[str, bytes]) -> bool:
+    """Whether a Hugging Face tokenizer's files put BOS before a text; a LLaMA's do unless they say otherwise."""
+    return tokenizer_config(files).get("add_bos_token") is not False
+
+
+def stated_template(files: dict[str, bytes]) -> ChatTemplate | None:
+    """The template of ours that a Hugging Face tokenizer's files hold; None where they hold another or none."""
+    if "chat_template.jinja" in files:  # wins over the field, in transformers
+        return template_of_jinja(files["chat_template.jinja"].decode(errors="replace"))
+    return template_of_jinja(tokenizer_config(files).get("chat_template"))
+
+
+def tokenizer_config(files: dict[str, bytes]) -> dict[str, Any]:
+    """The fields of tokenizer_config.json; none where there is no such file."""
+    try:
+        return dict(json.loads(files.get("tokenizer_config.json", b"{}")))
+    except (ValueError, TypeError) as error:
+        raise InputError("tokenizer_config.json", str(error), "a JSON object") from error
+
+
+def require_fit(where: object, tokenizer: Tokenizer, config: LlamaConfig) -> None:
+    """InputError where the tokenizer produces ids that the embedding has no row for."""
+    if tokenizer.vocab_size > config.vocab_size:
+        found = f"a tokenizer of {tokenizer.vocab_size} ids"
+        raise InputError(where, found, f"at most {config.vocab_size}, the rows of the model's embedding")
+
+
+def from_hf(src: str | os.PathLike[str], dst: str | os.PathLike[str]) -> None:
+    """Makes a Hugging Face folder into a model directory, every tensor in the dtype it is stored in.
+
+    Raises:
+        InputError: `src` is not a whole LLaMA, or `dst` is there and not empty.
+    """
+    card, weights = open_hf(src)
+    save_converted(dst, card, weights, files_in(src))
+
+
+def save_converted(
+    dst: str | os.PathLike[str],
+    card: ModelCard,
+    weights: Weights,
+    sources: Sequence[str | os.PathLike[str]],
+) -> None:
+    """Writes a model directory of one step, 0, with params and card; it appears only when it is whole.
+
+    Two matrices are in memory at most. Killed, the same call goes on with the matrix it was at.
+
+    Args:
+        dst: the new model directory, local or gs://.
+        card: what describes the model.
+        weights: its parameters.
+        sources: the files and folders they come from, which tell whether an unfinished conversion is this one.
+
+    Raises:
+        InputError: `dst` is there and not empty, or the tokenizer does not fit the model.
+    """
+    if card.tokenizer:
+        require_fit(dst, tokenizer_from_files(card.tokenizer), card.model)
+    described = card.to_json()
+    with conversion_folder(dst, identity(sources, described)) as (folder, journal):
+        step = folder / "checkpoints" / "0"
+        prints = stream_params(step / "params", weights, journal)
+        finish_step(
+            step, {"card": described, "fingerprints": StepPrints(digest(described), prints, {}).to_json()}
+        )
+
+
+def _tensor_folder(folder: FilePath) -> TensorFolder:
+    kinds: Mapping[str, type[TensorFolder]] = {
+        "model.safetensors": SafetensorsFolder,
+        "pytorch_model.bin": TorchBinFolder,
+    }
+    for single, kind in kinds.items():
+        if (folder / single).exists() or (folder / f"{single}.index.json").exists():
+            return kind(folder)
+    raise InputError(folder, "no weights", " or ".join(kinds) + ", or its .index.json and shards")
+
+
+def _json_object(path: FilePath) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(path, f"a JSON {type(content).__name__}", "a JSON object")
+    return content

@@ -1,0 +1,142 @@
+"""open_model: a model from either kind of directory, a run's or Hugging Face's, straight into its shards."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from etils import epath
+
+from melama_jax.checkpoints.card import T5X_CARD_FILE, ModelCard
+from melama_jax.checkpoints.quantised_weights import DequantisedWeights
+from melama_jax.checkpoints.store import RunStore
+from melama_jax.checkpoints.weights import DTYPES, Weights, expected_leaves, require_leaves, to_device
+from melama_jax.conversion.conversion_folder import files_in
+from melama_jax.conversion.hf_import import open_hf
+from melama_jax.errors import InputError
+from melama_jax.models.params import Params, Path, flatten, unflatten
+from melama_jax.text.tokenizer import Tokenizer, tokenizer_from_files
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model ready to use.
+
+    Args:
+        card: what describes it.
+        params: the parameter tree, adapters beside their kernels where card.lora is set.
+        tokenizer: its tokenizer, or None where the folder holds none.
+    """
+
+    card: ModelCard
+    params: Params
+    tokenizer: Tokenizer | None
+
+
+def open_weights(directory: str | os.PathLike[str]) -> tuple[ModelCard, Weights]:
+    """The card and the unread weights of a model directory of either kind; a run's newest step.
+
+    Raises:
+        InputError: it is not there, not a model directory, or not a whole one.
+    """
+    if not is_run(directory):
+        return open_hf(directory)
+    with RunStore(directory, read_only=True) as store:
+        return _run_weights(store)
+
+
+def model_files(directory: str | os.PathLike[str]) -> list[epath.Path]:
+    """The files and folders a model directory is read from: a run's newest step with its frozen weights, or all."""
+    if not is_run(directory):
+        return files_in(directory)
+    with RunStore(directory, read_only=True) as store:
+        step = store.open(_latest(store))
+        return [step.folder, *({step.frozen} & set(step.folders.values()))]
+
+
+def open_model(
+    directory: str | os.PathLike[str], shardings: Any = None, dtype: str | None = None
+) -> OpenedModel:
+    """Opens a model directory of either kind; a run's newest step.
+
+    Args:
+        directory: a run folder or a Hugging Face folder.
+        shardings: tree of jax.sharding.Sharding like the parameters; None puts everything on the first device.
+        dtype: "float32", "bfloat16" or "float16" for every parameter; None leaves each in the dtype it is stored in.
+
+    Raises:
+        InputError: it is not there, not a model directory, or not a whole one.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError("dtype", repr(dtype), " or ".join(DTYPES))
+    if is_run(directory):
+        with RunStore(directory, read_only=True) as store:
+            card, weights = _run_weights(store)
+            if card.quantise is None:
+                params, _ = store.restore(_latest(store), unflatten(_wanted(weights, shardings, dtype)))
+            else:
+                params = _by_layers(weights, shardings, dtype)
+    else:
+        card, weights = open_hf(directory)
+        params = _by_layers(weights, shardings, dtype)
+    tokenizer = tokenizer_from_files(card.tokenizer) if card.tokenizer else None
+    return OpenedModel(card, params, tokenizer)
+
+
+def is_run(directory: str | os.PathLike[str]) -> bool:
+    """Whether a model directory is a run's (else it is Hugging Face's); InputError where it is neither."""
+    folder = epath.Path(directory)
+    expected = "a run folder (checkpoints/ in it) or a Hugging Face folder (config.json in it)"
+    if not folder.exists():
+        raise InputError(folder, "nothing there", expected)
+    if not folder.is_dir():
+        raise InputError(folder, "a file", expected)
+    if (folder / "checkpoints").is_dir():
+        return True
+    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
+        return False
+    if (folder / T5X_CARD_FILE).exists() or folder.name.startswith("checkpoint_"):
+        raise InputError(folder, "T5X's checkpoints", f"{expected}, as `melama convert from-t5x` makes")
+    raise InputError(folder, "neither checkpoints/ nor config.json", expected)
+
+
+def _run_weights(store: RunStore) -> tuple[ModelCard, Weights]:
+    step = _latest(store)
+    card = store.card(step)
+    stored = store.weights(step)
+    weights = stored if card.quantise is None else DequantisedWeights(stored, card.quantise, card.dtype)
+    require_leaves(store.directory, weights.leaves, expected_leaves(card.model, card.lora))
+    return card, weights
+
+
+def _latest(store: RunStore) -> int:
+    step = store.latest_step()
+    if step is None:
+        raise InputError(store.directory / "checkpoints", "no finished checkpoint", "at least one step")
+    for newer in (one for one in store.unfinished_steps() if one > step):
+        _say_unfinished(str(store.step_folder(newer)), step)
+    return step
+
+
+@functools.cache
+def _say_unfinished(folder: str, step: int) -> None:
+    logging.getLogger(__name__).warning("%s was never finished: step %d is used", folder, step)
+
+
+def _by_layers(weights: Weights, shardings: Any, dtype: str | None) -> Params:
+    wanted = _wanted(weights, shardings, dtype)
+    return unflatten({path: to_device(weights, path, leaf) for path, leaf in wanted.items()})
+
+
+def _wanted(weights: Weights, shardings: Any, dtype: str | None) -> dict[Path, jax.ShapeDtypeStruct]:
+    """What to read, as which dtype and where to."""
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    places = dict.fromkeys(weights.leaves, first) if shardings is None else flatten(shardings)
+    return {
+        path: jax.ShapeDtypeStruct(leaf.shape, DTYPES[dtype] if dtype else leaf.dtype, sharding=places[path])
+        for path, leaf in weights.leaves.items()
+    }

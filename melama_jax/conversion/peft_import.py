@@ -1,0 +1,118 @@
+"""PEFT folders: somebody's LoRA adapters joined with their base model, to be continued, used or exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+
+import jax
+import numpy as np
+
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.weights import Weights, expected_leaves
+from melama_jax.conversion.conversion_folder import files_in
+from melama_jax.conversion.hf_import import brings_tokenizer, save_converted, with_tokenizer
+from melama_jax.conversion.named_tensors import require_none_left, take_parameter
+from melama_jax.conversion.open import model_files, open_weights
+from melama_jax.conversion.peft_names import CONFIG_FILE, PEFT_TENSORS, config_from_peft
+from melama_jax.conversion.safetensors_folder import SafetensorsFolder, TensorFolder
+from melama_jax.conversion.torch_bin import TorchBinFolder
+from melama_jax.errors import InputError
+from melama_jax.files import read_json
+from melama_jax.models.config import LlamaConfig, LoraConfig
+from melama_jax.models.lora import is_lora_path
+from melama_jax.models.params import Path
+
+SAFETENSORS, BIN = "adapter_model.safetensors", "adapter_model.bin"
+
+
+class PeftWeights:
+    """Weights over a PEFT folder's tensors: the adapters alone.
+
+    Raises:
+        InputError: a tensor is missing, unknown, of another shape or, among the layers of one parameter, of another
+            dtype.
+    """
+
+    def __init__(self, folder: TensorFolder, model: LlamaConfig, lora: LoraConfig, where: object):
+        self._folder = folder
+        rest = dict(folder.tensors)
+        self.leaves: dict[Path, jax.ShapeDtypeStruct] = {
+            path: take_parameter(
+                rest, PEFT_TENSORS[path], path, leaf, where, f"{CONFIG_FILE}, for this base,"
+            )
+            for path, leaf in expected_leaves(model, lora).items()
+            if is_lora_path(path)
+        }
+        expected = f"lora_A and lora_B of {', '.join(lora.targets)} in {model.num_layers} layers"
+        require_none_left(rest, expected)
+
+    def read(self, path: Path, layer: int | None) -> np.ndarray:
+        """See Weights.read."""
+        return self._folder.read(PEFT_TENSORS[path].at(layer), transposed=True)
+
+
+class AdaptedWeights:
+    """Weights of a base model with adapters beside its kernels."""
+
+    def __init__(self, base: Weights, adapters: Weights):
+        self._base, self._adapters = base, adapters
+        self.leaves: Mapping[Path, jax.ShapeDtypeStruct] = {**base.leaves, **adapters.leaves}
+
+    def read(self, path: Path, layer: int | None) -> np.ndarray:
+        """See Weights.read."""
+        return (self._adapters if is_lora_path(path) else self._base).read(path, layer)
+
+
+def open_peft(src: str | os.PathLike[str], base: str | os.PathLike[str]) -> tuple[ModelCard, Weights]:
+    """The card and the weights of a base model with a PEFT folder's adapters; the weights are not read yet.
+
+    The card is the base model's, with the adapters' shape and, where the folder brings one, its tokenizer.
+
+    Args:
+        src: adapter_config.json with adapter_model.safetensors or .bin.
+        base: the model directory, of either kind, that the adapters were trained on.
+
+    Raises:
+        InputError: what is wrong, by file, field or tensor.
+    """
+    folder = FilePath(src)
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(folder, f"no {CONFIG_FILE}", "a PEFT adapter, to join with --base")
+    card, weights = open_weights(base)
+    if card.lora is not None:
+        raise InputError(
+            base, "a model with adapters of its own", "one with them merged (to-hf --merge-lora)"
+        )
+    fields = read_json(folder / CONFIG_FILE)
+    if not isinstance(fields, dict):
+        raise InputError(folder / CONFIG_FILE, f"a JSON {type(fields).__name__}", "a JSON object")
+    tensors = _tensors(folder)
+    lora = config_from_peft(fields, tensors.tensors, folder / CONFIG_FILE)
+    adapters = PeftWeights(tensors, card.model, lora, folder)
+    card = dataclasses.replace(card, lora=lora, gin="", data_sha256=None, data_order={}, schedule={})
+    if brings_tokenizer(folder):
+        card = with_tokenizer(card, folder)
+    return card, AdaptedWeights(weights, adapters)
+
+
+def from_peft(src: str | os.PathLike[str], base: str | os.PathLike[str], dst: str | os.PathLike[str]) -> None:
+    """Makes a PEFT folder and its base model into a model directory, every tensor in the dtype it is stored in.
+
+    A LoRA run started from it (INIT_FROM) goes on with these adapters.
+
+    Raises:
+        InputError: see open_peft; or `dst` is there and not empty.
+    """
+    card, weights = open_peft(src, base)
+    save_converted(dst, card, weights, [*files_in(src), *model_files(base)])
+
+
+def _tensors(folder: FilePath) -> TensorFolder:
+    if (folder / SAFETENSORS).exists():
+        return SafetensorsFolder(folder, SAFETENSORS)
+    if (folder / BIN).exists():
+        return TorchBinFolder(folder, BIN)
+    raise InputError(folder, "no adapter weights", f"{SAFETENSORS} or {BIN}")

@@ -1,0 +1,194 @@
+"""T5X's checkpoints into model directories, read with TensorStore and msgpack: T5X itself is not needed.
+
+T5X saves MODEL_DIR/checkpoint_STEP/state, an Orbax tree, or before it used Orbax (`use_orbax=False`, still)
+MODEL_DIR/checkpoint_STEP/checkpoint, msgpack that names a Zarr array beside it for each array. Parameters are under
+`target` in both. What T5X does not say of a model is in the card that t5x_bridge.py writes into MODEL_DIR.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
+from flax import serialization
+
+from melama_jax.checkpoints.card import T5X_CARD_FILE, ModelCard
+from melama_jax.checkpoints.damage import Damaged, reading
+from melama_jax.checkpoints.orbax_weights import tree_handler
+from melama_jax.checkpoints.weights import expected_leaves, require_leaves, stored_dtype
+from melama_jax.conversion.hf_import import save_converted
+from melama_jax.conversion.open import open_weights
+from melama_jax.errors import InputError
+from melama_jax.files import require_empty_dir
+from melama_jax.models.params import Path, flatten
+
+_STEP = re.compile(r"checkpoint_(\d+)")
+_PARAMS = "target"
+
+
+def write_card(model_dir: str | os.PathLike[str], card: ModelCard) -> None:
+    """Puts a card beside the checkpoints of a T5X run, local or gs://."""
+    file = epath.Path(model_dir) / T5X_CARD_FILE
+    unfinished = file.with_name(f".{T5X_CARD_FILE}.tmp")
+    unfinished.write_text(json.dumps(card.to_json()))
+    unfinished.replace(file)
+
+
+def read_card(model_dir: str | os.PathLike[str]) -> ModelCard | None:
+    """The card beside the checkpoints of a T5X run, if there is one; InputError where it is none."""
+    file = epath.Path(model_dir) / T5X_CARD_FILE
+    if not file.exists():
+        return None
+    try:
+        return ModelCard.from_json(json.loads(file.read_text()))
+    except ValueError as error:
+        raise InputError(file, str(error), "a card as t5x_bridge writes it") from error
+
+
+def from_t5x(
+    src: str | os.PathLike[str], dst: str | os.PathLike[str], model: str | os.PathLike[str] | None = None
+) -> None:
+    """Makes a T5X checkpoint of a LLaMA of ours into a model directory, every parameter in the dtype it is stored in.
+
+    One chunk of an array is in memory at a time: as T5X stores them, a device's share of all layers of a parameter. On
+    disk, the parameter being converted is there once more.
+
+    Args:
+        src: a checkpoint_STEP folder, or T5X's MODEL_DIR, whose newest is then taken.
+        dst: the new model directory.
+        model: a model directory whose architecture and tokenizer are the checkpoint's; None: as the card beside the
+            checkpoints says.
+
+    Raises:
+        InputError: `src` is not a whole checkpoint of such a model, nothing says which model it is, or `dst` is there
+            and not empty.
+    """
+    target = require_empty_dir(dst).absolute()
+    folder = _checkpoint(epath.Path(src))
+    card = open_weights(model)[0] if model is not None else read_card(folder.parent)
+    if card is None:
+        expected = "the card of a run with t5x/pretrain.gin; without it give --model DIR"
+        raise InputError(folder.parent / T5X_CARD_FILE, "no such file", expected)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp") as scratch:
+        weights = T5xWeights(folder, FilePath(scratch))
+        require_leaves(folder, weights.leaves, expected_leaves(card.model))
+        card = dataclasses.replace(card, lora=None, dtype=stored_dtype(weights))
+        save_converted(target, card, weights, [folder])
+
+
+class T5xWeights:
+    """Weights over the parameters of a T5X checkpoint, for whoever reads all layers of one before the next.
+
+    Args:
+        folder: the checkpoint's.
+        scratch: an empty folder, where a parameter is laid out anew, a layer a chunk, before its layers are read.
+
+    Raises:
+        InputError: it is no T5X checkpoint, or one of its arrays is not there.
+    """
+
+    def __init__(self, folder: epath.Path, scratch: FilePath):
+        self._folder, self._scratch = folder, scratch
+        self._arrays = _orbax_arrays(folder) if (folder / "state").is_dir() else _msgpack_arrays(folder)
+        self.leaves: Mapping[Path, jax.ShapeDtypeStruct] = {
+            path: jax.ShapeDtypeStruct(array.shape, array.dtype.numpy_dtype)
+            for path, array in self._arrays.items()
+        }
+        self._by_layer: tuple[Path, ts.TensorStore] | None = None
+
+    def read(self, path: Path, layer: int | None) -> np.ndarray:
+        """See Weights.read."""
+        with reading(self._folder, "/".join(path)):
+            if layer is None:
+                return self._arrays[path].read().result()
+            if self._by_layer is None or self._by_layer[0] != path:
+                self._by_layer = path, self._lay_out(path)
+            return self._by_layer[1][layer].read().result()
+
+    def _lay_out(self, path: Path) -> ts.TensorStore:
+        """The parameter in chunks of one layer, copied chunk by chunk: read layer by layer where it lies, every chunk
+        would be unpacked as often as there are layers."""
+        array = self._arrays[path]
+        stored = array.chunk_layout.read_chunk.shape or (None,) * array.rank
+        chunk = [step or size for step, size in zip(stored, array.shape, strict=True)]
+        self._by_layer = None
+        spec = {
+            "driver": "zarr",
+            "kvstore": {"driver": "file", "path": f"{self._scratch / 'layers'}/"},
+            "metadata": {"compressor": None, "chunks": [1, *chunk[1:]]},
+        }
+        anew = ts.open(spec, create=True, delete_existing=True, dtype=array.dtype, shape=array.shape).result()
+        counts = (-(-size // step) for size, step in zip(array.shape, chunk, strict=True))
+        for place in np.ndindex(*counts):
+            part = tuple(
+                slice(i * step, min((i + 1) * step, size))
+                for i, step, size in zip(place, chunk, array.shape, strict=True)
+            )
+            anew[part].write(array[part].read().result()).result()
+        return anew
+
+
+def _checkpoint(src: epath.Path) -> epath.Path:
+    """The folder of one checkpoint: src itself, or the newest in it."""
+    expected = "a T5X checkpoint_STEP folder, or the MODEL_DIR that holds some"
+    if not src.is_dir():
+        raise InputError(src, "a file" if src.exists() else "nothing there", expected)
+    steps = {int(name[1]): src / name[0] for one in src.iterdir() if (name := _STEP.fullmatch(one.name))}
+    folder = steps[max(steps)] if steps else src
+    if not ((folder / "state").is_dir() or (folder / "checkpoint").is_file()):
+        raise InputError(folder, "neither state/ nor a file `checkpoint`", expected)
+    if not ocp.path.step.is_checkpoint_finalized(folder):
+        raise Damaged(folder, "it was never finished")
+    return folder
+
+
+def _orbax_arrays(folder: epath.Path) -> dict[Path, ts.TensorStore]:
+    state = folder / "state"
+    with reading(folder, "state"):
+        paths = flatten(dict(tree_handler().metadata(state).tree)[_PARAMS])
+    return {
+        path: _open(folder, path, {"driver": "ocdbt", "base": _store(state), "path": f"{_name(path)}/"})
+        for path in paths
+    }
+
+
+def _msgpack_arrays(folder: epath.Path) -> dict[Path, ts.TensorStore]:
+    """Arrays lie in the file itself, or it says where: always under their own name, so nothing else is followed."""
+    with reading(folder, "checkpoint"):
+        tree: Any = serialization.msgpack_restore((folder / "checkpoint").read_bytes())
+        entries = flatten(tree["optimizer"][_PARAMS])
+    found = {path: entry for path, entry in entries.items() if isinstance(entry, np.ndarray)}
+    arrays = {path: ts.array(entry) for path, entry in found.items()}
+    places = {path[:-2]: entry for path, entry in entries.items() if path[-2:] == ("kvstore", "path")}
+    for path, place in places.items():
+        if str(place).rstrip("/") != _name(path):
+            raise InputError(f"{folder / 'checkpoint'} {'/'.join(path)}", f"stored at {place!r}", _name(path))
+        arrays[path] = _open(folder, path, _store(folder / _name(path)))
+    return arrays
+
+
+def _name(path: Path) -> str:
+    return ".".join((_PARAMS, *path))
+
+
+def _open(folder: epath.Path, path: Path, kvstore: Any) -> ts.TensorStore:
+    with reading(folder, "/".join(path)):
+        return ts.open({"driver": "zarr", "kvstore": kvstore}, read=True).result()
+
+
+def _store(folder: epath.Path) -> Any:
+    """A folder for TensorStore."""
+    path = os.fspath(folder)
+    return f"{path}/" if "://" in path else {"driver": "file", "path": f"{FilePath(path).absolute()}/"}
