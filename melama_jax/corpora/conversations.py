@@ -1,19 +1,17 @@
-"""Instruction data: readers of conversations, by the name a Source calls them."""
+"""Instruction data: readers of conversations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from melama_jax.corpora.source import Source
 from melama_jax.corpora.tables import id_of, list_rows, text_of
 from melama_jax.errors import InputError
 from melama_jax.files import read_jsonl
 from melama_jax.text.chat import Message
-
-if TYPE_CHECKING:
-    from melama_jax.corpora.source import Source
 
 _NO_INPUT = ("", "<noinput>")  # the second is how self-instruct and AlpaCare write an empty input
 _SHAREGPT_ROLES = {
@@ -84,13 +82,6 @@ def read_messages(path: Path, source: Source, name: str) -> Iterator[Conversatio
             yield Message(_SHAREGPT_ROLES[role], text_of(turn, "value" if shared else "content", spot))
 
     return _conversations(path, source, name, messages)
-
-
-CONVERSATION_READERS: dict[str, Callable[[Path, Source, str], Iterator[Conversation]]] = {
-    "alpaca": read_alpaca,
-    "messages": read_messages,
-    "pairs": read_pairs,
-}
 
 
 def _conversations(

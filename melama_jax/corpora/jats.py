@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
+from melama_jax.corpora.source import Source
 from melama_jax.corpora.xml import elements, local, text
 from melama_jax.records.document import Document
-
-if TYPE_CHECKING:
-    from melama_jax.corpora.source import Source
 
 # Not running text: tables, figures, formulas' TeX and MathML, references, footnotes, files.
 _LEFT_OUT = frozenset(

@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from melama_jax.corpora.source import Source
 from melama_jax.errors import InputError
 from melama_jax.files import open_binary
 from melama_jax.records.document import Document
 
-if TYPE_CHECKING:
-    from melama_jax.corpora.source import Source
-
 _ARTICLE = re.compile(r"\s*= (?!=).*(?<!=) =\s*")  # ` = Title = `, not ` = = Section = = `
-UNITS = ("file", "paragraph", "article")
 
 
 def read_text_file(path: Path, source: Source, name: str) -> Iterator[Document]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
+from melama_jax.corpora.source import Source
 from melama_jax.corpora.xml import elements, text
 from melama_jax.errors import InputError
 from melama_jax.records.document import Document
-
-if TYPE_CHECKING:
-    from melama_jax.corpora.source import Source
 
 _ARTICLES = ("PubmedArticle", "PubmedBookArticle")
 

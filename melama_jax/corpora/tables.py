@@ -6,14 +6,12 @@ import csv
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from melama_jax.corpora.source import Source
 from melama_jax.errors import InputError
 from melama_jax.files import open_binary, read_json, read_jsonl
 from melama_jax.records.document import Document
-
-if TYPE_CHECKING:
-    from melama_jax.corpora.source import Source
 
 _LONGEST_FIELD = 2**28  # characters; Python's own limit of 131,072 is below a long hospital course
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from melama_jax.errors import InputError
-from melama_jax.evaluation.prompts import Template, build_prompt
+from melama_jax.evaluation.prompts import build_prompt
 from melama_jax.evaluation.rows import Row
 from melama_jax.evaluation.tasks import Task
+from melama_jax.evaluation.template import Template
 
 
 @dataclass(frozen=True)

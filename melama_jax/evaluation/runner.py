@@ -14,11 +14,12 @@ from melama_jax.evaluation.likelihood import likelihood_choice
 from melama_jax.evaluation.parse import parse
 from melama_jax.evaluation.perplexity import perplexity
 from melama_jax.evaluation.predictions import Prediction, score_predictions, write_predictions
-from melama_jax.evaluation.prompts import Template, choose_examples, read_templates
+from melama_jax.evaluation.prompts import choose_examples, read_templates
 from melama_jax.evaluation.report import write_report
 from melama_jax.evaluation.results import Evaluation, Progress, Settings
 from melama_jax.evaluation.rows import Row, read_rows
 from melama_jax.evaluation.tasks import TASKS, Task, get_task
+from melama_jax.evaluation.template import Template
 from melama_jax.files import new_dir, require_empty_dir, write_json
 from melama_jax.model_api import Model
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from melama_jax.errors import InputError
-from melama_jax.evaluation.prompts import Template
 from melama_jax.evaluation.rows import letter
+from melama_jax.evaluation.template import Template
 
 Kind = Literal["letter", "word"]
 

@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from melama_jax.corpora.source import source_files
+from melama_jax.corpora.read import source_files
 from melama_jax.curation.decontaminate import read_benchmark
 from melama_jax.errors import InputError
 from melama_jax.files import new_dir, read_json, write_bytes, write_json

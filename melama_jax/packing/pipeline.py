@@ -15,7 +15,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsList
 
-from melama_jax.corpora.source import read_file
+from melama_jax.corpora.read import read_file
 from melama_jax.curation.decontaminate import read_benchmark
 from melama_jax.curation.dedup import Candidate, all_but_first, band_keys, near_duplicates
 from melama_jax.errors import InputError

@@ -18,7 +18,8 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from melama_jax.corpora.source import Source, read_source, source_files
+from melama_jax.corpora.read import read_source, source_files
+from melama_jax.corpora.source import Source
 from melama_jax.curation.curate import curate
 from melama_jax.curation.decontaminate import Benchmark, read_benchmark
 from melama_jax.errors import InputError

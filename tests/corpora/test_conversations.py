@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from melama_jax.corpora.source import Source, read_source
+from melama_jax.corpora.read import read_source
+from melama_jax.corpora.source import Source
 from melama_jax.errors import InputError
 from melama_jax.text.chat import Message
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from melama_jax.corpora.source import Source, read_source, source_files
+from melama_jax.corpora.read import READERS, read_source, source_files
+from melama_jax.corpora.source import CONVERSATION_READERS, TEXT_READERS, Source
 from melama_jax.errors import InputError
 
 
@@ -166,3 +167,7 @@ def test_real_rows(shared):
     whole = (shared / "wikitext2" / "valid_600k.txt").read_text()
     assert all(text in whole for text in articles.values())
     assert sum(len("".join(text.split())) for text in articles.values()) == len("".join(whole.split()))
+
+
+def test_every_reader_a_source_may_name_is_there():
+    assert set(READERS) == {*TEXT_READERS, *CONVERSATION_READERS}

@@ -8,7 +8,8 @@ import tracemalloc
 
 import pytest
 
-from melama_jax.corpora.source import Source, read_source
+from melama_jax.corpora.read import read_source
+from melama_jax.corpora.source import Source
 from melama_jax.errors import InputError
 
 PUBMED = """<?xml version="1.0"?>

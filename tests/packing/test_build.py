@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 
-from melama_jax.corpora.source import Source, read_source
+from melama_jax.corpora.read import read_source
+from melama_jax.corpora.source import Source
 from melama_jax.curation.curate import Curation
 from melama_jax.errors import InputError
 from melama_jax.packing.build import build

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from melama_jax.corpora.source import Source, read_source
+from melama_jax.corpora.read import read_source
+from melama_jax.corpora.source import Source
 from melama_jax.curation.curate import Curation
 from melama_jax.errors import InputError
 from melama_jax.packing.config import DataBuild
