@@ -73,6 +73,9 @@ class Run:
         keep_last: newest checkpoints that stay.
         keep_every: checkpoints at multiples of this step stay too; 0 for none.
         save_every: steps between checkpoints.
+        local_dir: a folder on each host's own disk for copies of the state, found again by a later launch where each
+            shard is still on some host ($NAME is taken from the environment); None: no copies.
+        local_every: steps between those copies.
         heldout_every: steps between held-out losses; 0 for none but the last.
         log_every: steps between lines of metrics.
         log_documents: each process writes which documents it read, batch by batch (training/reads.py).
@@ -106,6 +109,8 @@ class Run:
     keep_last: int = 2
     keep_every: int = 0
     save_every: int = 500
+    local_dir: str | None = None
+    local_every: int = 50
     heldout_every: int = 500
     log_every: int = 10
     log_documents: bool = False
@@ -120,6 +125,7 @@ class Run:
             "seq_len",
             "keep_last",
             "save_every",
+            "local_every",
             "log_every",
         ):
             if getattr(self, name) < 1:
@@ -136,6 +142,9 @@ class Run:
         if self.quantise is not None and (self.quantise not in KINDS or self.lora is None):
             found = repr(self.quantise) if self.lora else f"{self.quantise!r} without adapters"
             raise InputError("Run.quantise", found, f"None, or with Run.lora {' or '.join(map(repr, KINDS))}")
+        if self.local_dir is not None and self.lora is not None:
+            expected = "None: adapters are small, let save_every be small instead"
+            raise InputError("Run.local_dir", repr(self.local_dir), expected)
         for name in ("dtype", "param_dtype", "frozen_dtype"):
             if getattr(self, name) not in ("float32", "bfloat16"):
                 raise InputError(f"Run.{name}", repr(getattr(self, name)), "'float32' or 'bfloat16'")

@@ -149,6 +149,26 @@ class SaveCheckpoints:
         self._save(event.step, event.state)
 
 
+class SaveCopies:
+    """Saves every `every` steps, unless a checkpoint is due then: the host's memory would hold both.
+
+    Args:
+        save: (step, state) -> None.
+        every: steps between copies.
+        checkpoints: steps between checkpoints.
+    """
+
+    def __init__(self, save: Callable[[int, TrainState], Any], every: int, checkpoints: int):
+        self._save, self._every, self._checkpoints = save, every, checkpoints
+
+    def due(self, step: int) -> bool:
+        return step % self._every == 0 and step % self._checkpoints != 0
+
+    def after_step(self, event: StepEvent) -> None:
+        if not event.last:  # then there is a checkpoint
+            self._save(event.step, event.state)
+
+
 class ReportWaiting:
     """Every `every` steps, how long this host waited for its data, so that a slow one is named.
 

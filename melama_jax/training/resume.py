@@ -70,11 +70,15 @@ def restore_newest(folder: Path, found: Found, wanted: TrainState) -> TrainState
             except Damaged as damage:
                 damaged.append((step, _words(damage)))
                 continue
-            aside = first_decides(lambda: [str(store.set_aside(bad)) for bad, _ in damaged])
-            if jax.process_index() == 0:
-                _say([words for _, words in damaged], aside, step)
+            _set_aside(store, damaged, step)
             return state
     raise _all_damaged([words for _, words in damaged])
+
+
+def set_aside_damaged(folder: Path, found: Found, step: int) -> None:
+    """Says which steps are damaged and renames them, where the run goes on at `step` without reading one."""
+    with RunStore(folder, read_only=True) as store:
+        _set_aside(store, found.damaged, step)
 
 
 def restore_state(store: RunStore, step: int, wanted: TrainState) -> TrainState:
@@ -103,6 +107,12 @@ def _look(folder: Path) -> tuple[list[int], list[tuple[int, str]]]:
 
 def _words(damage: Damaged) -> str:
     return f"{damage.folder}: {damage.what}"
+
+
+def _set_aside(store: RunStore, damaged: Sequence[tuple[int, str]], step: int) -> None:
+    aside = first_decides(lambda: [str(store.set_aside(bad)) for bad, _ in damaged])
+    if jax.process_index() == 0:
+        _say([words for _, words in damaged], aside, step)
 
 
 def _say(damaged: Sequence[str], aside: Sequence[str], step: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax
 import optax
 
 from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.host_copies import HostCopies
 from melama_jax.checkpoints.quantised_weights import QuantisedWeights
 from melama_jax.checkpoints.run_lock import RunLock
 from melama_jax.checkpoints.store import RunStore
@@ -28,8 +30,9 @@ from melama_jax.text.tokenizer import Tokenizer, load_tokenizer
 from melama_jax.training.bad_batches import BadBatchReports
 from melama_jax.training.card import card_for, changes_of_schedule
 from melama_jax.training.config import Run
+from melama_jax.training.copies import newer_copy, open_copies, save_copy
 from melama_jax.training.heldout import make_loss_sum, mean_loss
-from melama_jax.training.hooks import Clock, HeldOut, LogMetrics, ReportWaiting, SaveCheckpoints
+from melama_jax.training.hooks import Clock, HeldOut, LogMetrics, ReportWaiting, SaveCheckpoints, SaveCopies
 from melama_jax.training.hosts import Hosts
 from melama_jax.training.loop import Course, Hook, run_loop
 from melama_jax.training.loss import Batch
@@ -37,7 +40,7 @@ from melama_jax.training.metrics import MetricsLog, Silent
 from melama_jax.training.optimizer import make_optimizer, schedule
 from melama_jax.training.program import lower_train_step, program_hash
 from melama_jax.training.reads import recording
-from melama_jax.training.resume import look, restore_newest
+from melama_jax.training.resume import Found, look, restore_newest, set_aside_damaged
 from melama_jax.training.run_folder import held, require_run_folder, watching
 from melama_jax.training.setup import Setup, abstract_state, initial_state, set_up
 from melama_jax.training.signals import StopOnSignal, StopTogether
@@ -93,30 +96,42 @@ def _train(
         )
     card = card_for(run, loader.manifest, tokenizer, gin, found.card)
     setup = set_up(run, card.model)
-    state = None
-    if found.steps:
-        state = restore_newest(folder, found, abstract_state(setup, run, optimizer))
-    with (
-        RunStore(run.model_dir, run.keep_last, run.keep_every) as store,
-        setup.mesh,
-        nn.logical_axis_rules(RULES),
-    ):
-        keeping = _keeping(run, setup, optimizer, store, card, folder, lock)
-        if state is None:
-            state = _fresh_state(run, setup, optimizer, store, show)
-        start = int(state.step)
-        if show is not None:
-            show(_opening(run, setup, start, bool(found.steps)))
-            changed = found.card and changes_of_schedule(card, found.card)
-            if changed:
-                show(changed)
-        with StopOnSignal() if jax.process_count() == 1 else StopTogether() as stop:
-            bos_id = bos_for(loader, tokenizer)
-            state = _loop(run, setup, optimizer, loader, bos_id, state, keeping, stop, show, hosts)
-            store.wait()  # a second signal must not end the process in the middle of the last save
+    with open_copies(run, setup.mesh, card) as copies:
+        state = _saved_state(folder, found, abstract_state(setup, run, optimizer), copies)
+        resumed = state is not None
+        with (
+            RunStore(run.model_dir, run.keep_last, run.keep_every) as store,
+            setup.mesh,
+            nn.logical_axis_rules(RULES),
+        ):
+            keeping = _keeping(run, setup, optimizer, store, copies, card, folder, lock)
+            if state is None:
+                state = _fresh_state(run, setup, optimizer, store, show)
+            start = int(state.step)
+            if show is not None:
+                show(_opening(run, setup, start, resumed))
+                changed = found.card and changes_of_schedule(card, found.card)
+                if changed:
+                    show(changed)
+            with StopOnSignal() if jax.process_count() == 1 else StopTogether() as stop:
+                bos_id = bos_for(loader, tokenizer)
+                state = _loop(run, setup, optimizer, loader, bos_id, state, keeping, stop, show, hosts)
+                store.wait()  # a second signal must not end the process in the middle of the last save
     step = int(state.step)
     stopped_by = stop.received if step < run.train_steps else None
     return Outcome(step, start, stopped_by, int(state.data_step) - step)
+
+
+def _saved_state(
+    folder: Path, found: Found, wanted: TrainState, copies: HostCopies | None
+) -> TrainState | None:
+    """Where the run goes on: its copies if they are newer, else the newest whole checkpoint; None at its start."""
+    newest = found.steps[0] if found.steps else None
+    state = newer_copy(copies, newest, wanted) if copies else None
+    if state is not None:
+        set_aside_damaged(folder, found, int(state.step))
+        return state
+    return restore_newest(folder, found, wanted) if found.steps else None
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ class _Keeping:
     """What a loop does with checkpoints: save a state, look whether saves went well, return to the newest."""
 
     save: Callable[[int, TrainState], None]
+    copy: Callable[[int, TrainState], None] | None
     check: Callable[[], None]
     rewind: Callable[[int], TrainState]
 
@@ -133,6 +149,7 @@ def _keeping(
     setup: Setup,
     optimizer: optax.GradientTransformation,
     store: RunStore,
+    copies: HostCopies | None,
     card: ModelCard,
     folder: Path,
     lock: RunLock,
@@ -143,6 +160,8 @@ def _keeping(
 
     def rewind(batch: int) -> TrainState:
         store.wait()
+        if copies:
+            copies.forget()
         found = look(folder)
         if found.steps:
             state = restore_newest(folder, found, abstract_state(setup, run, optimizer))
@@ -150,7 +169,8 @@ def _keeping(
             state = _fresh_state(run, setup, optimizer, store)
         return state.at_batch(batch)
 
-    return _Keeping(save, store.check, rewind)
+    copy = functools.partial(save_copy, copies) if copies else None
+    return _Keeping(save, copy, store.check, rewind)
 
 
 def _loop(
@@ -193,6 +213,7 @@ def _loop(
         LogMetrics(log, rate, tokens, run.train_steps, run.log_every, show, clock),
         HeldOut(log, measure, run.heldout_every, show, clock),
         SaveCheckpoints(keeping.save, run.save_every),
+        *([SaveCopies(keeping.copy, run.local_every, run.save_every)] if keeping.copy else []),
     ]
     lowered = lower_train_step(run, setup, optimizer, bos_id)
     if show is not None:

@@ -124,7 +124,7 @@ def test_orbax_itself_takes_what_is_streamed_for_a_step_of_its_own(tmp_path):
 
 
 def test_conversion_reads_one_matrix_at_a_time(tmp_path, monkeypatch):
-    from melama_jax.checkpoints import safetensors_folder
+    from melama_jax.conversion import safetensors_folder
 
     hf_model().save_pretrained(tmp_path / "in")
     largest, original = 0, np.fromfile

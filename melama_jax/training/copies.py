@@ -1,0 +1,64 @@
+"""A run's copies on its hosts' disks: made between checkpoints, and where a run goes on if one is newer than those."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from melama_jax.checkpoints.card import ModelCard
+from melama_jax.checkpoints.damage import Damaged
+from melama_jax.checkpoints.host_copies import HostCopies, copies_folder
+from melama_jax.checkpoints.step_prints import digest
+from melama_jax.training.config import Run
+from melama_jax.training.state import TrainState
+
+
+@contextlib.contextmanager
+def open_copies(run: Run, mesh: Mesh, card: ModelCard) -> Iterator[HostCopies | None]:
+    """The run's copies, where it makes any."""
+    if run.local_dir is None:
+        yield None
+        return
+    folder = copies_folder(run.local_dir, Path(run.model_dir), mesh)
+    copies = HostCopies(folder, mesh, digest(card.to_json()))
+    try:
+        yield copies
+    except BaseException:
+        with contextlib.suppress(Exception):  # what ended the block is what a user must read
+            copies.close()
+        raise
+    copies.close()
+
+
+def save_copy(copies: HostCopies, step: int, state: TrainState) -> None:
+    """Copies a state without frozen weights."""
+    copies.save(step, _tree(state))
+
+
+def newer_copy(copies: HostCopies, checkpoint: int | None, wanted: TrainState) -> TrainState | None:
+    """The newest copied state if it is newer than the newest checkpoint; else None, and the copies are gone.
+
+    Args:
+        copies: the run's.
+        checkpoint: the step of the newest checkpoint.
+        wanted: the state as jax.ShapeDtypeStruct.
+    """
+    step = copies.newest()
+    if step is not None and (checkpoint is None or step > checkpoint):
+        try:
+            tree = copies.restore(step, _tree(wanted))
+            return TrainState(trained=tree["trained"], frozen={}, **tree["beside_weights"])
+        except Damaged as damage:
+            if jax.process_index() == 0:
+                print(f"COPIES NOT USED: {damage.folder}: {damage.what}", file=sys.stderr, flush=True)
+    copies.forget()
+    return None
+
+
+def _tree(state: TrainState) -> dict[str, object]:
+    return {"trained": state.trained, "beside_weights": state.beside_weights}
