@@ -32,6 +32,7 @@ from melama_jax.checkpoints.damage import Damaged, from_words, to_words
 from melama_jax.checkpoints.fingerprints import fingerprints
 from melama_jax.checkpoints.step_prints import name_leaves
 from melama_jax.checkpoints.storage_errors import os_error
+from melama_jax.checkpoints.store import leave_preemption_alone
 from melama_jax.errors import InputError, RunFailed
 
 RUN_ID = (
@@ -107,7 +108,9 @@ class HostCopies:
             shutil.rmtree(torn, ignore_errors=True)
         local = p2p_options.LocalCheckpointOptions(save_interval_steps=1, max_to_keep=1)
         options = p2p_options.CheckpointManagerOptions(local=local, replica_axis_index=_SLICES)
-        return CheckpointManager(self._mesh, None, self.directory, options=options)
+        manager = CheckpointManager(self._mesh, None, self.directory, options=options)
+        leave_preemption_alone(manager._local_manager._manager)
+        return manager
 
     def _restore(self, step: int, wanted: Any) -> Any:
         proof = jax.ShapeDtypeStruct((32,), np.uint8, sharding=self._sharding)

@@ -167,6 +167,10 @@ class RunStore:
         folder.rename(aside)
         return aside
 
+    def reload(self) -> None:
+        """Looks anew at what is in the folder, after steps were set aside by another RunStore."""
+        self._writer().reload()
+
     def check(self) -> None:
         """Raises what went wrong in a save that has ended meanwhile; does not wait for one that has not."""
         manager = self._writer()
@@ -226,8 +230,18 @@ class RunStore:
         return self.directory / "frozen"
 
 
+def leave_preemption_alone(manager: ocp.CheckpointManager) -> ocp.CheckpointManager:
+    """The same manager, no longer asking JAX's preemption service about steps.
+
+    The service keeps one counter a process, the loop's batches (training/signals.py). Orbax would set it to its own
+    step on saving, and again from a thread when a save has ended: processes then agree on a batch none will reach.
+    """
+    manager.reached_preemption = lambda step: False
+    return manager
+
+
 def _manager(folder: epath.Path, keep_last: int, keep_every: int | None) -> ocp.CheckpointManager:
-    return ocp.CheckpointManager(
+    manager = ocp.CheckpointManager(
         folder,
         item_handlers={
             "params": tree_handler(),
@@ -243,6 +257,7 @@ def _manager(folder: epath.Path, keep_last: int, keep_every: int | None) -> ocp.
             lightweight_initialize=True,  # an older step with a damaged list of its items must not stop a run
         ),
     )
+    return leave_preemption_alone(manager)
 
 
 def _barrier(*, key: str, timeout_ms: int) -> None:

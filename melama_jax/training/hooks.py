@@ -67,8 +67,12 @@ class LogMetrics:
         return step % self._every == 0 or self._since is None
 
     def after_step(self, event: StepEvent) -> None:
-        if not event.metrics or (self._since is not None and self._since[0] == event.step):
-            return  # stopped without a step since the last row
+        if not event.metrics:
+            return  # stopped while all batches were bad
+        if self._since is not None and event.step <= self._since[0]:
+            if event.stopped:
+                return  # without a step since the last row
+            self._first = self._since = None  # the run went back: its time is counted anew
         row = {name: float(value) for name, value in event.metrics.items() if name != "bad"}
         now = self._clock()
         if self._first is None or self._since is None:  # the first step compiles: its time says nothing

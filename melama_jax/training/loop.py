@@ -77,8 +77,9 @@ def run_loop(
 ) -> TrainState:
     """Steps until `train_steps` or until `stop()`; returns the last state.
 
-    Whether a batch was bad is known on the device. The host asks only when a hook is due, so that it can run ahead;
-    until then it counts every batch as a step. It may count too high, never too low: nothing due is passed over.
+    Whether a batch was bad is known on the device. The host asks only when a hook is due, so that it need not wait;
+    until then it counts every batch as a step. It may count too high, never too low: nothing due is passed over. It is
+    one step ahead of the device at most.
     """
     step, turn = int(state.step), 0
     batches = course.batches(int(state.data_step))
@@ -86,6 +87,10 @@ def run_loop(
     while step < course.train_steps:
         state, metrics = course.train_step(state, next(batches))
         unread.append(metrics)
+        if (
+            len(unread) > 1
+        ):  # one step waits on the device, no more: who asks the run to stop will not wait for ten
+            jax.block_until_ready(unread[-2])
         step, turn = step + 1, turn + 1
         stopped = stop(turn)
         wanted = [hook for hook in hooks if hook.due(step)]

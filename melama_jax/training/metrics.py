@@ -37,7 +37,8 @@ class Silent:
 class MetricsLog(Silent):
     """Appends rows of numbers under a step.
 
-    A resumed run drops the rows after the step it resumes from, so that no step stands there twice.
+    A resumed run drops the rows after the step it resumes from, so that no step stands there twice. On a mounted bucket
+    a row is there once it is written; TensorBoard's file only when the process ends.
 
     Args:
         directory: the run folder.
@@ -48,35 +49,33 @@ class MetricsLog(Silent):
         self._directory, self._path = directory, directory / "metrics.jsonl"
         if self._path.exists():
             self._drop_after(resumed_step)
-        self._open(resumed_step)
+        self._path.touch()
+        self._board = _Board(directory / "tensorboard", resumed_step)
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         """One JSON line {"step": ..., name: number, ...} and one TensorBoard point a name; OSError if it fails."""
-        self._file.write(json.dumps({"step": step, **numbers}) + "\n")
-        self._file.flush()
+        self._append({"step": step, **numbers})
         self._board.write(step, numbers)
 
     def note(self, step: int, row: Mapping[str, Any]) -> None:
         """A JSON line that is no point of a curve: it may hold texts and lists."""
-        self._file.write(json.dumps({"step": step, **row}) + "\n")
-        self._file.flush()
+        self._append({"step": step, **row})
 
     def rewind(self, step: int) -> None:
         """The run is back at an earlier step: drops the numbers after it; notes stay, they say why."""
         self.close()
         self._drop_after(step, keep_notes=True)
-        self._open(step)
+        self._board = _Board(self._directory / "tensorboard", step)
 
     def close(self) -> None:
-        """Flushes and closes both."""
-        try:
-            self._file.close()
-        finally:
-            self._board.close()
+        """Closes TensorBoard's file."""
+        self._board.close()
 
-    def _open(self, step: int) -> None:
-        self._file = self._path.open("a", encoding="utf-8")
-        self._board = _Board(self._directory / "tensorboard", step)
+    def _append(self, row: Mapping[str, Any]) -> None:
+        """Opens and closes the file for each row: a mounted bucket has none of a file that is still open."""
+        with self._path.open("r+", encoding="utf-8") as file:  # and makes none where the folder was unmounted
+            file.seek(0, 2)
+            file.write(json.dumps(row) + "\n")
 
     def _drop_after(self, step: int, keep_notes: bool = False) -> None:
         kept = []

@@ -165,6 +165,7 @@ def _keeping(
         found = look(folder)
         if found.steps:
             state = restore_newest(folder, found, abstract_state(setup, run, optimizer))
+            store.reload()  # a step that was set aside is to be saved again
         else:
             state = _fresh_state(run, setup, optimizer, store)
         return state.at_batch(batch)
@@ -211,9 +212,9 @@ def _loop(
     hooks: list[Hook] = [
         *([ReportWaiting(hosts, run.log_every)] if hosts else []),
         LogMetrics(log, rate, tokens, run.train_steps, run.log_every, show, clock),
-        HeldOut(log, measure, run.heldout_every, show, clock),
         SaveCheckpoints(keeping.save, run.save_every),
         *([SaveCopies(keeping.copy, run.local_every, run.save_every)] if keeping.copy else []),
+        HeldOut(log, measure, run.heldout_every, show, clock),  # while the save before goes on
     ]
     lowered = lower_train_step(run, setup, optimizer, bos_id)
     if show is not None:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import utils as orbax_utils
 
 from melama_jax.checkpoints.damage import Damaged
 from melama_jax.checkpoints.store import RunStore
@@ -193,6 +194,25 @@ def test_a_damaged_step_set_aside_makes_room_to_save_it_again(tmp_path):
         assert store.steps() == [4, 5]
     kept = sorted(path.name for path in (tmp_path / "checkpoints").glob("*.damaged*"))
     assert kept == ["2.damaged", "2.damaged-2"]
+
+
+def test_a_store_that_is_open_saves_again_what_another_set_aside(tmp_path):
+    with RunStore(tmp_path, keep_last=2) as store:
+        store.save(1, tree(), None, CARD)
+        store.save(2, tree(1), None, CARD, blocking=True)
+        with RunStore(tmp_path, read_only=True) as other:
+            other.set_aside(2)
+        store.reload()
+        store.save(2, tree(1), None, CARD, blocking=True)
+        assert store.steps() == [1, 2]
+
+
+def test_saving_never_moves_the_counter_a_run_is_stopped_by(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(orbax_utils, "reached_preemption", lambda step: asked.append(step) or False)
+    with RunStore(tmp_path) as store:
+        store.save(1, tree(), None, CARD, blocking=True)
+    assert asked == []
 
 
 def test_a_checkpoint_older_than_fingerprints_loads_with_a_warning(tmp_path, caplog):

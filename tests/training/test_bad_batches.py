@@ -193,3 +193,12 @@ def test_returns_that_do_not_help_come_to_an_end(data, tmp_path, monkeypatch):
     run = small_run(data, tmp_path / "run", **settings_of("rollback", in_a_row=3))
     with pytest.raises(RunFailed, match="3 returns to the checkpoint of step 4 did not help"):
         train(run, show=None)
+
+
+def test_a_return_to_the_start_leaves_one_row_a_step(data, tmp_path, monkeypatch):
+    spoil(monkeypatch, lambda step: step == BAD)
+    changes = {**settings_of("rollback"), "save_every": 100, "log_every": 1, "heldout_every": 0}
+    outcome = train(small_run(data, tmp_path / "run", **changes), show=None)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, outcome.step + 1))
+    assert all(row["tokens_per_second"] > 0 for row in rows if "tokens_per_second" in row)
