@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from melama_jax.models import lora
 from melama_jax.models.llama import Llama
@@ -50,7 +51,8 @@ def make_train_step(
         if micro_batches == 1:
             (total, weight), grads = value_and_grad(state.trained, batch, rng)
         else:
-            total, weight, grads = _accumulate(value_and_grad, state.trained, batch, rng, micro_batches)
+            computed = _as_computed(state.trained, model.dtype)
+            total, weight, grads = _accumulate(value_and_grad, computed, batch, rng, micro_batches)
         weight = jnp.maximum(weight, 1e-6)  # a batch with nothing to train on must give zeros, not NaN
         # Divided in float32, then in the weights' dtype however many micro-batches: so moments keep theirs.
         grads = jax.tree.map(lambda g, p: (g / weight).astype(p.dtype), grads, state.trained)
@@ -73,6 +75,20 @@ def make_train_step(
         return advanced, metrics
 
     return train_step
+
+
+def _as_computed(trained: Any, dtype: DTypeLike) -> Any:
+    """The weights with the layers' as every product takes them, so that a micro-batch's gradients take that dtype, too.
+
+    No bit of a gradient changes: it is made in that dtype, and would only be held in a wider one beside the sum.
+    """
+    if "layers" not in trained:
+        return trained
+    narrow = jnp.dtype(dtype)
+    layers = jax.tree.map(
+        lambda x: x.astype(narrow) if narrow.itemsize < x.dtype.itemsize else x, trained["layers"]
+    )
+    return {**trained, "layers": layers}
 
 
 def _accumulate(

@@ -16,6 +16,7 @@ from melama_jax.models.config import LoraConfig
 from melama_jax.models.llama import Llama
 from melama_jax.models.params import flatten
 from melama_jax.training.config import AdamW
+from melama_jax.training.loss import next_token_loss
 from melama_jax.training.optimizer import make_optimizer, schedule
 from melama_jax.training.state import new_state
 from melama_jax.training.step import make_train_step
@@ -116,6 +117,23 @@ def test_only_adapters_move():
     assert losses[-1] < losses[0]
     for path, weight in flatten(base).items():
         assert np.asarray(flatten(state.params)[path]).tobytes() == np.asarray(weight).tobytes()
+
+
+def test_micro_batches_in_bfloat16_sum_in_float32():
+    """Held to gradients taken one by one, and summed by NumPy: a sum in bfloat16 would be off by far more."""
+    model = Llama(CONFIG, dtype=jnp.bfloat16)
+    params = jax.tree.map(jnp.asarray, our_params(random_model(CONFIG), CONFIG))
+    batch, pieces = next(batches()), 4
+    optimizer = optax.sgd(1.0)
+    step = jax.jit(make_train_step(model, optimizer, BOS, pieces, 0))
+    after, _ = step(new_state(params, optimizer, False), batch)
+    gradient = jax.jit(jax.grad(lambda p, rows: next_token_loss(model, p, rows, BOS)[0]))
+    each = [gradient(params, jax.tree.map(lambda x, m=m: x[m::pieces], batch)) for m in range(pieces)]
+    weight = float(np.sum(batch["weights"]))
+    for path, before in flatten(params).items():
+        total = sum(np.asarray(flatten(one)[path], np.float64) for one in each) / weight
+        moved = np.asarray(before, np.float64) - np.asarray(flatten(after.trained)[path], np.float64)
+        np.testing.assert_allclose(moved, total, rtol=1e-3, atol=2e-7, err_msg=str(path))
 
 
 def test_a_batch_with_nothing_to_train_on_is_not_nan():
