@@ -13,7 +13,7 @@ demo: $(VENV)/.demo  ## the whole path in small, on this machine's CPU
 	$(BIN)/melama demo --output demo_output
 
 test: $(VENV)/.test  ## every test but the slow ones
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.test  ## the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -17,6 +17,25 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+# Files that take a minute or more, the longest first: one that is begun last leaves the other cores idle.
+LONG = (
+    "training/test_meshes.py",
+    "planning/test_plan.py",
+    "test_notebooks.py",
+    "e2e/test_demo.py",
+    "kernels/test_decode.py",
+    "e2e/test_kill_nine.py",
+    "e2e/test_hosts.py",
+    "training/test_cross_entropy.py",
+    "planning/test_attention_benchmark.py",
+    "training/test_train.py",
+    "test_t5x_bridge.py",
+    "kernels/test_reference.py",
+    "training/test_mesh.py",
+    "models/test_llama.py",
+    "planning/test_candidates.py",
+    "e2e/test_whole_path.py",
+)
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
@@ -26,3 +45,9 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("no ../shared beside this checkout: real material is missing, this test needs it")
     return SHARED / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first, in every process of the run alike."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path, len(LONG)))

@@ -24,7 +24,7 @@ def case(micro_batches: int = 1, remat: str = "none", kind: str = "llama", **mes
     return {"mesh": mesh, "devices": devices, "micro_batches": micro_batches, "remat": remat, "kind": kind}
 
 
-CASES = {
+CASES = {  # those of OFTEN in every run of the tests, the others among the slow ones
     "1 device, micro-batches": case(2),
     "2, data": case(data=2),
     "2, fsdp": case(fsdp=2),
@@ -42,33 +42,60 @@ CASES = {
     "4, fsdp and tensor, biases and a window": case(kind="qwen2", fsdp=2, tensor=2),
     "4, fsdp and tensor, adapters on int8": case(kind="int8", fsdp=2, tensor=2),
 }
+OFTEN = {
+    "1 device, micro-batches",
+    "2, data",
+    "2, sequence",
+    "4, fsdp and tensor",
+    "8, slice, data and fsdp",
+    "8, fsdp, sequence and tensor",
+    "8, slice, fsdp and tensor, adapters",
+    "4, fsdp and tensor, biases and a window",
+    "4, fsdp and tensor, adapters on int8",
+}
+
+
+def cases(*kinds: str) -> list:
+    """The names of the cases of some kinds, as parameters."""
+    names = [name for name, one in CASES.items() if one["kind"] in kinds]
+    return [pytest.param(name, marks=[] if name in OFTEN else [pytest.mark.slow]) for name in names]
 
 
 @pytest.fixture(scope="module")
-def report() -> dict:
+def report(request) -> dict:
+    """What the wanted cases came to, by name, and `one token`."""
+    asked = [
+        item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")
+    ]
+    wanted = {item.callspec.params["name"] for item in asked}
+    names = [name for name in CASES if name in wanted]
     flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, "-m", "tests.training.mesh_program", json.dumps(list(CASES.values()))]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.training.mesh_program",
+        json.dumps([CASES[name] for name in names]),
+    ]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    found = json.loads(done.stdout)
+    return {**dict(zip(names, found["cases"], strict=True)), "one token": found["one token"]}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", cases("llama", "qwen2", "adapters", "int8"))
 def test_a_step_is_one_device_s(report, name):
-    apart = report["cases"][list(CASES).index(name)]
+    apart = report[name]
     assert apart["trained_tokens"] == 0
     assert apart["loss"] < ROUNDING and apart["grad_norm"] < ROUNDING
     assert apart["gradients"] < ROUNDING and apart["weights"] < ROUNDING
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, one in CASES.items() if one["kind"] in ("llama", "adapters")]
-)
+@pytest.mark.parametrize("name", cases("llama", "adapters"))
 def test_fsdp_and_tensor_split_the_state(report, name):
     mesh = CASES[name]["mesh"]
     ways = mesh.get("fsdp", 1) * mesh.get("tensor", 1)
-    share = report["cases"][list(CASES).index(name)]["share"]
+    share = report[name]["share"]
     assert 1 / ways <= share < 1.05 / ways  # norm scales are whole on every device
 
 
