@@ -64,7 +64,8 @@ def make_mesh(shape: MeshShape, devices: Sequence[Any] | None = None) -> jax.sha
     """A mesh over all devices (or those given), neighbours on the torus next to each other where that is known."""
     devices = list(jax.devices() if devices is None else devices)
     sizes = shape.sizes(len(devices))
-    if sizes[0] > 1 and hasattr(devices[0], "slice_index"):
+    slices = {getattr(device, "slice_index", 0) for device in devices}
+    if sizes[0] > 1 and len(slices) > 1:  # a rehearsal's processes are all of one
         grid = mesh_utils.create_hybrid_device_mesh((1, *sizes[1:]), (sizes[0], 1, 1, 1, 1), devices)
     elif devices[0].platform == "tpu":
         grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
