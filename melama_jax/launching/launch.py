@@ -12,6 +12,7 @@ from melama_jax.errors import InputError
 from melama_jax.gin_edge import GinArguments, config_folders
 from melama_jax.planning.slices import Slice
 from melama_jax.training.config import Run
+from melama_jax.training.setup import cut_batch
 
 MOUNT = "/gcs"  # where every host of a TPU VM slice sees the launch's bucket
 RESTARTS = (
@@ -116,8 +117,9 @@ def check_run(run: Run, where: Slice, slices: int, mounted: bool) -> None:
         slices: how many of it.
         mounted: whether hosts share nothing but a bucket at MOUNT.
     """
-    run.mesh.sizes(where.chips * slices)
+    sizes = run.mesh.sizes(where.chips * slices)
     run.mesh.require_slices(slices)
+    cut_batch(run, sizes)
     for name, folder in (
         ("MODEL_DIR", run.model_dir),
         ("DATA_DIR", run.data_dir),
