@@ -18,6 +18,7 @@ MOUNT = "/gcs"  # where every host of a TPU VM slice sees the launch's bucket
 RESTARTS = (
     10  # how often a run that ended other than done is started again where it is, before it counts as failed
 )
+GRACE_SECONDS = 300  # from SIGTERM to SIGKILL, where the machine leaves so long: time for the last checkpoint
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")  # the strictest of the three: XPK's
 _BUCKET = re.compile(r"[a-z0-9][-._a-z0-9]{1,61}[a-z0-9]")
