@@ -14,6 +14,7 @@ from melama_jax.planning.cost import Budget, budget, read_prices
 from melama_jax.planning.flops import step_flops
 from melama_jax.planning.hlo import Program, parse, runs
 from melama_jax.planning.kernel_times import attention_times
+from melama_jax.planning.links import Torus
 from melama_jax.planning.memory import Memory, read_memory
 from melama_jax.planning.slices import Slice
 from melama_jax.planning.timeline import Timeline, simulate
@@ -167,9 +168,8 @@ def predict(run: Run, step: TracedStep, program: Program, where: Slice, chips: i
     """The step's time on that slice."""
     splash = (run.splash_tiles or DEFAULT_TILES) if run.attention == "splash" else None
     ways = step.setup.mesh.shape["sequence"]
-    played = simulate(
-        program, where.chip, chips, attention_times(step.config, run.seq_len, where.chip, splash, ways)
-    )
+    kernels = attention_times(step.config, run.seq_len, where.chip, splash, ways)
+    played = simulate(program, where.chip, chips, kernels, Torus.under(step.setup.mesh, where))
     return _prediction(run, step, played, where, chips)
 
 
