@@ -51,7 +51,7 @@ def load_run(arguments: GinArguments, unset: Mapping[str, object] | None = None)
 
     Args:
         arguments: the command line's.
-        unset: values for REQUIRED macros that nobody set and the caller can do without.
+        unset: values for REQUIRED macros that nobody set and the caller can do without; the text has none for them.
     """
     return _load(arguments, Run, _TRAINING, unset or {})
 
@@ -100,10 +100,10 @@ def _load(
         for where, text in (*pieces, *bindings):  # noqa: B007  (the error names the piece that failed)
             gin.parse_config(text)
         where = ", ".join(arguments.files)
-        for name in set(_required(gin.config_str())) & set(unset):
-            gin.parse_config(f"{name} = {unset[name]!r}")
         text = gin.config_str()
-        _check_required(text)
+        for name in set(required_macros(text)) & set(unset):
+            gin.parse_config(f"{name} = {unset[name]!r}")
+        _check_required(gin.config_str())
         return configurables[wanted.__name__](), text
     except (ValueError, TypeError, SyntaxError, RuntimeError, TokenError) as error:
         raise _explain(error, where) from error
@@ -172,12 +172,13 @@ def _check_macros(bindings: Sequence[str], text: str) -> None:
             raise InputError(f"--gin.{name}", "a macro nothing reads", f"one of {', '.join(read)}")
 
 
-def _required(text: str) -> list[str]:
+def required_macros(text: str) -> list[str]:
+    """The macros that a gin text leaves for the command line to set."""
     return re.findall(r"^(\w+) = %gin\.REQUIRED", text, re.MULTILINE)
 
 
 def _check_required(text: str) -> None:
-    if missing := _required(text):
+    if missing := required_macros(text):
         raise InputError(
             f"gin macro {', '.join(missing)}", "no value", " ".join(f"--gin.{name}=VALUE" for name in missing)
         )

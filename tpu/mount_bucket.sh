@@ -29,4 +29,10 @@ if ! command -v gcsfuse >/dev/null; then
 fi
 as_root mkdir -p "$folder"
 # Nothing of the folders is remembered: what one host writes, the others must see at once.
-as_root gcsfuse -o allow_other --file-mode=666 --dir-mode=777 --metadata-cache-ttl-secs=0 "$bucket" "$folder"
+options=(-o allow_other --file-mode=666 --dir-mode=777 --metadata-cache-ttl-secs=0)
+# The daemon gets a unit of its own, so that it does not end with the session or the unit this is called from; and at
+# shutdown nothing stops it (DefaultDependencies=no), as an ordinary unit would be at once, under a run that is saving
+# its last checkpoint. It ends when systemd unmounts the folder, after all that comes after that mount.
+as_root systemd-run --quiet --collect --unit="gcsfuse-$bucket" --same-dir --service-type=forking \
+  --property=DefaultDependencies=no \
+  gcsfuse "${options[@]}" "$bucket" "$folder"

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """0 if the run fits on the slice, 1 if it does not."""
     os.environ["JAX_PLATFORMS"] = "cpu"  # nothing is computed: a TPU that is here must stay free
     from melama_jax import files
-    from melama_jax.gin_edge import load_run
+    from melama_jax.gin_edge import load_run, required_macros
 
     _check(args)
     for path in (path for path in (args.json, args.plot) if path):
@@ -67,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
     if args.smallest:  # which chooses the mesh: no slice's file need be given
         arguments = dataclasses.replace(arguments, bindings=(*arguments.bindings, "Run.mesh=@MeshShape()"))
     unset = {"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1, "INIT_FROM": None}
-    wanted, _ = load_run(arguments, unset=unset)
+    wanted, text = load_run(arguments, unset=unset)
     plan = _decode if args.decode else _smallest if args.smallest else _one
-    made, shown = plan(args, wanted)
+    made, shown = plan(args, wanted, required_macros(text))
     print("\n".join(shown))
     if args.json:
         files.write_json(args.json, made.to_dict())
@@ -105,27 +105,27 @@ def _tokens(args: argparse.Namespace, run: Run) -> int:
     return args.tokens or of_run
 
 
-def _one(args: argparse.Namespace, run: Run) -> tuple[Plan, list[str]]:
+def _one(args: argparse.Namespace, run: Run, assumed: list[str]) -> tuple[Plan, list[str]]:
     from melama_jax.planning.report import plan
     from melama_jax.planning.show import lines
     from melama_jax.planning.slices import find_slice
 
-    made = plan(run, find_slice(args.topology), args.slices, _tokens(args, run), args.prices)
+    made = plan(run, find_slice(args.topology), args.slices, _tokens(args, run), args.prices, assumed)
     return made, lines(made)
 
 
-def _smallest(args: argparse.Namespace, run: Run) -> tuple[Search, list[str]]:
+def _smallest(args: argparse.Namespace, run: Run, assumed: list[str]) -> tuple[Search, list[str]]:
     from melama_jax.planning.compile import model_config
     from melama_jax.planning.report import plan
     from melama_jax.planning.show import search_lines
     from melama_jax.planning.smallest import find_slices, smallest
 
-    planner = functools.partial(plan, tokens=_tokens(args, run), prices=args.prices)
+    planner = functools.partial(plan, tokens=_tokens(args, run), prices=args.prices, assumed=assumed)
     found = smallest(run, model_config(run), find_slices(args.chips), planner)
     return found, search_lines(found)
 
 
-def _decode(args: argparse.Namespace, run: Run) -> tuple[DecodePlan, list[str]]:
+def _decode(args: argparse.Namespace, run: Run, _: list[str]) -> tuple[DecodePlan, list[str]]:
     from melama_jax.planning.decode import parse_shape, plan_decode
     from melama_jax.planning.show import decode_lines
     from melama_jax.planning.slices import find_slice

@@ -12,11 +12,13 @@ from melama_jax.errors import InputError
 from melama_jax.gin_edge import GinArguments, config_folders
 from melama_jax.planning.slices import Slice
 from melama_jax.training.config import Run
+from melama_jax.training.setup import cut_batch
 
 MOUNT = "/gcs"  # where every host of a TPU VM slice sees the launch's bucket
 RESTARTS = (
     10  # how often a run that ended other than done is started again where it is, before it counts as failed
 )
+GRACE_SECONDS = 300  # from SIGTERM to SIGKILL, where the machine leaves so long: time for the last checkpoint
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")  # the strictest of the three: XPK's
 _BUCKET = re.compile(r"[a-z0-9][-._a-z0-9]{1,61}[a-z0-9]")
@@ -116,8 +118,9 @@ def check_run(run: Run, where: Slice, slices: int, mounted: bool) -> None:
         slices: how many of it.
         mounted: whether hosts share nothing but a bucket at MOUNT.
     """
-    run.mesh.sizes(where.chips * slices)
+    sizes = run.mesh.sizes(where.chips * slices)
     run.mesh.require_slices(slices)
+    cut_batch(run, sizes)
     for name, folder in (
         ("MODEL_DIR", run.model_dir),
         ("DATA_DIR", run.data_dir),

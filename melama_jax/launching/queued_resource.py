@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from melama_jax.launching.accelerators import accelerator_type, runtime_version
 from melama_jax.launching.launch import (
+    GRACE_SECONDS,
     MOUNT,
     RESTARTS,
     Commands,
@@ -20,16 +21,29 @@ from melama_jax.launching.launch import (
     train_line,
 )
 
+_HOME = "/opt/melama_jax"  # the checkout on each host
+
+# The unit that runs start-up scripts has KillMode=process: at shutdown its script alone is told, no child of it. So
+# training has a unit of its own, which is told first: systemd stops a unit before all that it comes after, and the
+# bucket and the network stay while it saves. tpu/mount_bucket.sh sees to what the mount itself needs for that. What is
+# run is in a file, since systemd replaces $ in the arguments of a command.
 _STARTUP = """#!/usr/bin/env bash
 # Runs as root on every host of the slice at every boot.
 set -euo pipefail
 export HOME=/root PATH="$PATH:/snap/bin"
-mkdir -p /opt/melama_jax
-cd /opt/melama_jax
-gcloud storage cp {code} code.tar.gz
-tar --extract --gzip --file=code.tar.gz
-until {set_up}; do sleep 30; done
+mkdir -p {home}
+cd {home}
+until gcloud storage cp {code} code.tar.gz &&
+  tar --extract --gzip --file=code.tar.gz &&
+  {set_up}; do
+  sleep 30
+done
+cat > run.sh <<'END_OF_RUN'
 exec bash tpu/until_done.sh {status} {restarts} {train}
+END_OF_RUN
+exec systemd-run --wait --collect --unit=melama --working-directory={home} --setenv=HOME=/root \\
+  --property=After=network-online.target --property=RequiresMountsFor={mount} \\
+  --property=KillMode=mixed --property=TimeoutStopSec={grace} --property=OOMPolicy=continue bash run.sh
 """
 
 
@@ -44,6 +58,9 @@ def queued_resource(launch: Launch, own_files: Sequence[str] = ()) -> Commands:
     archive, startup, status = (f"{folder}/{name}" for name in ("code.tar.gz", "startup.sh", "status"))
     bucket = f"gs://{require_bucket(launch)}"
     content = _STARTUP.format(
+        home=_HOME,
+        mount=MOUNT,
+        grace=GRACE_SECONDS,
         code=f"{bucket}/{archive}",
         set_up=set_up_line(launch),
         status=f"{MOUNT}/{status}",

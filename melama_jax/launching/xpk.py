@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from melama_jax.errors import InputError
 from melama_jax.launching.accelerators import accelerator_type
-from melama_jax.launching.launch import Commands, Launch, set_up_line, train_line
+from melama_jax.launching.launch import GRACE_SECONDS, Commands, Launch, set_up_line, train_line
 
 BASE_IMAGE = "python:3.11"
 MAX_RESTARTS = (
     50  # what XPK's own pages advise for a run that continues by itself: withdrawn nodes count, too
 )
-GRACE_SECONDS = 300  # from SIGTERM to SIGKILL: time for the last checkpoint
 
 
 def xpk(launch: Launch, cluster: str | None) -> Commands:

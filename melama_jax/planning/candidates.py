@@ -19,6 +19,7 @@ from melama_jax.models.quantised import bytes_a_weight
 from melama_jax.models.remat import NAMES, POLICIES
 from melama_jax.partitioning.mesh import MeshShape
 from melama_jax.planning.flops import step_flops
+from melama_jax.planning.links import axis_shares
 from melama_jax.planning.slices import HOST_BYTES_PER_SECOND, Slice
 from melama_jax.training.config import Run
 
@@ -235,13 +236,14 @@ def _seconds(run: Run, config: LlamaConfig, candidate: Candidate, sizes: _Sizes)
     nothing hides: tensor parallelism's sums, and the update's pass over the state."""
     chip, mesh, pieces = candidate.where.chip, candidate.mesh, candidate.micro_batches
     compute, links = jnp.dtype(run.dtype).itemsize, chip.ici_bytes_per_second * chip.link_share
+    shares = axis_shares(candidate.where, mesh)
     step_tokens = sizes.tokens * pieces
     flops = _flops(config, run.lora, run.batch_size, run.seq_len, True) / candidate.where.chips
     again = recomputed_flops(config, candidate.kept, run.seq_len) * config.num_layers / mesh.tensor
     products = (flops + again * step_tokens) / (PRODUCTS_SHARE * chip.peak_flops)
     gathered = sizes.layer * config.num_layers * compute * (1 - 1 / mesh.fsdp)
     # Forward, backward, and unless they are frozen their gradients scattered, each micro-batch anew.
-    weights = (2 if run.lora else 3) * pieces * gathered / links
+    weights = (2 if run.lora else 3) * pieces * gathered / (links * shares["fsdp"])
     widths = activation_widths(config, mesh.tensor)
     offloaded = sum(widths[name] for name in candidate.offload) * step_tokens * config.num_layers * compute
     host = offloaded / HOST_BYTES_PER_SECOND  # each way; to and from go on at once
@@ -249,4 +251,5 @@ def _seconds(run: Run, config: LlamaConfig, candidate: Candidate, sizes: _Sizes)
     sums = 4 + (run.lora is None and "o_proj" not in candidate.kept)
     summed = 2 * (1 - 1 / mesh.tensor) * step_tokens * config.embed_dim * compute
     update = 8 * sizes.trained * jnp.dtype(run.param_dtype).itemsize / chip.hbm_bytes_per_second
-    return max(products, weights, host) + sums * config.num_layers * summed / links + update
+    summing = sums * config.num_layers * summed / (links * shares["tensor"])
+    return max(products, weights, host) + summing + update

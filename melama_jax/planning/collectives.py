@@ -8,7 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from melama_jax.planning.hlo import Instruction, Program, array_bytes, called
 
@@ -53,6 +56,7 @@ class Sent:
         kind: as in Collective.
         network: "ici" or "dcn".
         received_bytes: what each chip receives in one run.
+        group: the chips that take part together, as partitions of the program: the first of the groups; empty over dcn.
         asynchronous: whether another instruction ends it.
         ends: whether this one ends it.
         computation: where the instruction stands.
@@ -62,6 +66,7 @@ class Sent:
     kind: str
     network: str
     received_bytes: float
+    group: tuple[int, ...]
     asynchronous: bool
     ends: bool
     computation: str
@@ -138,36 +143,37 @@ def _inside(program: Program, computation: str, instruction: Instruction, chips:
         parts = [(i, found) for i in body if (found := _collective(inner, i, body, chips))]
         if not parts:
             continue
-        first, (kind, network, _) = parts[0]
+        first, (kind, network, _, group) = parts[0]
         received = sum(found[2] for _, found in parts)
         starts, ends = (_has_target(body, f"AsyncCollective{which}") for which in ("Start", "Done"))
         if instruction.opcode != "fusion":
-            return Sent(instruction.name, kind, network, received, True, False, computation)
+            return Sent(instruction.name, kind, network, received, group, True, False, computation)
         if starts or ends:
-            return Sent(_channel(first) or first.name, kind, network, received, True, ends, computation)
+            key = _channel(first) or first.name
+            return Sent(key, kind, network, received, group, True, ends, computation)
         if not inner.startswith("async_collective_fusion"):
-            return Sent(instruction.name, kind, network, received, False, False, computation)
+            return Sent(instruction.name, kind, network, received, group, False, False, computation)
     return None
 
 
 def _collective(
     computation: str, instruction: Instruction, body: list[Instruction], chips: int
-) -> tuple[str, str, float] | None:
-    """(kind, network, bytes received a run) if the instruction is a collective or starts one."""
+) -> tuple[str, str, float, tuple[int, ...]] | None:
+    """(kind, network, bytes received a run, first group) if the instruction is a collective or starts one."""
     if instruction.opcode == "send" and "_xla_megascale_transfer_type" in instruction.attributes:
         match = re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.attributes)
         kind = match[1].lower().replace("_", "-") if match else "send"
         # The runtime reduces between slices: what comes back is as large as what was sent.
-        return kind, "dcn", _bytes_in(instruction, body)
+        return kind, "dcn", _bytes_in(instruction, body), ()
     kind = instruction.opcode.removesuffix("-start")
     if kind not in _RECEIVED:
         return None
     if kind == "all-reduce" and computation.startswith("all-reduce-scatter"):
         kind = "reduce-scatter"  # how the TPU compiler writes one: an all-reduce of which each chip keeps its part
-    size = group_size(instruction.attributes, chips)
-    if size < 2:
+    group = first_group(instruction.attributes, chips)
+    if len(group) < 2:
         return None
-    return kind, "ici", _RECEIVED[kind](size) * _bytes_in(instruction, body)
+    return kind, "ici", _RECEIVED[kind](len(group)) * _bytes_in(instruction, body), group
 
 
 def _bytes_in(instruction: Instruction, body: list[Instruction]) -> int:
@@ -176,17 +182,48 @@ def _bytes_in(instruction: Instruction, body: list[Instruction]) -> int:
     return sum(array_bytes(types[name]) for name in instruction.operands)
 
 
-def group_size(attributes: str, chips: int) -> int:
-    """Chips that take part together, from any of the three ways replica groups are written."""
-    if match := re.search(r"replica_groups=\[([\d,]+)\]", attributes):  # [groups,size]<=[iota]
-        return int(match[1].split(",")[-1])
+def first_group(attributes: str, chips: int) -> tuple[int, ...]:
+    """The first of the groups of partitions that take part together, from any of the ways they are written."""
+    if match := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes):
+        (_, size), shape, turned = (_numbers(part or "") for part in match.groups())
+        ids = np.arange(math.prod(shape)).reshape(shape).transpose(turned or None)
+        return tuple(ids.ravel()[:size].tolist())
     if match := re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", attributes):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
-        parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", match[2])  # an axis, or `:(before)size` of one
-        return math.prod(int(part or sizes[axis]) for axis, part in parts)
+        sizes = {axis: int(size) for axis, size in re.findall(r"'(\w+)'=(\d+)", match[1])}
+        parts = re.findall(r"'(\w+)'(?::\((\d+)\)(\d+))?", match[2])  # an axis, or `:(before)size` of one
+        return _mesh_group(sizes, parts)
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
-        return len(match[1].split(","))
-    return chips
+        return _numbers(match[1])
+    if match := re.search(r"source_target_pairs=\{(\{[\d,{}]*\})\}", attributes):
+        return _chain(re.findall(r"(\d+),(\d+)", match[1])) or tuple(range(chips))
+    return tuple(range(chips))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(","))) if text else ()
+
+
+def _mesh_group(sizes: dict[str, int], parts: Iterable[tuple[str, str, str]]) -> tuple[int, ...]:
+    """Partitions that differ along those parts of a mesh's axes alone, the first of them 0."""
+    ids, strides = np.zeros(1, int), {}
+    for axis in reversed(sizes):
+        strides[axis] = math.prod(sizes[inner] for inner in strides)
+    for axis, before, size in parts:
+        ways = int(size or sizes[axis])
+        stride = strides[axis] * sizes[axis] // (int(before or 1) * ways)
+        ids = (ids[:, None] + stride * np.arange(ways)).ravel()
+    return tuple(ids.tolist())
+
+
+def _chain(pairs: Iterable[tuple[str, str]]) -> tuple[int, ...]:
+    """Partitions that hand on to each other, from the first that sends to another: a ring's, or two that swap."""
+    targets = {int(source): int(target) for source, target in pairs if source != target}
+    place = next(iter(targets), None)
+    found: dict[int, None] = {}
+    while place is not None and place not in found:
+        found[place] = None
+        place = targets.get(place)
+    return tuple(found)
 
 
 def _channel(instruction: Instruction) -> str | None:

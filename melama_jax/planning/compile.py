@@ -91,6 +91,8 @@ def model_config(run: Run) -> LlamaConfig:
 def trace_step(run: Run, where: Slice, slices: int = 1) -> TracedStep:
     """The step `melama train` would run there, lowered for TPU; needs neither the data nor the weights.
 
+    Without the data it is the same but for a constant, the id that segments start with.
+
     Raises:
         InputError: run, model and slice do not go together, or the TPU compiler is not installed.
     """
@@ -106,9 +108,14 @@ def trace_step(run: Run, where: Slice, slices: int = 1) -> TracedStep:
     )
 
 
+def has_data(run: Run) -> bool:
+    """Whether the launch's data are here, their manifest at least."""
+    return bool(run.data_dir) and (Path(run.data_dir) / FILE_NAME).is_file()
+
+
 def bos_id(run: Run) -> int | None:
     """What the launch's segments start with, where the data are here to say so; LLaMA's else, at the same cost."""
-    if not run.data_dir or not (Path(run.data_dir) / FILE_NAME).is_file():
+    if not has_data(run):
         return BOS_ID
     if Manifest.read(run.data_dir).packing == "paper":
         return None

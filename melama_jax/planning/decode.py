@@ -23,6 +23,7 @@ from melama_jax.models.layers import KVCache, init_cache
 from melama_jax.partitioning.rules import RULES
 from melama_jax.planning.compile import OutOfMemory, compile_lowered, model_config, slice_devices
 from melama_jax.planning.hlo import Instruction, parse
+from melama_jax.planning.links import Torus
 from melama_jax.planning.memory import shard_bytes
 from melama_jax.planning.slices import Chip, Slice
 from melama_jax.planning.timeline import KernelSeconds, simulate
@@ -132,7 +133,8 @@ def plan_decode(run: Run, where: Slice, rows: int, slots: int) -> DecodePlan:
     peak = max(stats.peak_memory_in_bytes, held)
     kernels: set[str] = set()
     priced = cache_read_times(base.cache // config.num_layers, where.chip, kernels)
-    played = simulate(parse(compiled.as_text() or ""), where.chip, where.chips, priced)
+    torus = Torus.under(setup.mesh, where)
+    played = simulate(parse(compiled.as_text() or ""), where.chip, where.chips, priced, torus)
     return dataclasses.replace(
         base,
         fits=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from melama_jax.planning.report import Plan
-from melama_jax.planning.show import human, mesh_words, tried_table
+from melama_jax.planning.show import human, mesh_words, program_line, tried_table
 from melama_jax.planning.smallest import Search
 from melama_jax.reporting.page import Block, Figure, Number, Numbers, Page, Section, Table, Text
 from melama_jax.reporting.plots import stacked
@@ -36,7 +36,7 @@ def _page(first: Plan, plans: Mapping[str, Plan], more: list[Section], why_not: 
     mesh = mesh_words(first)
     lead = why_not or f"A training step compiled for {first.chips} chips ({mesh}), none of them here."
     sections = [Section("Memory of one chip", _memory(first, plans)), *_time(plans), *more]
-    return Page(f"Plan: {first.topology}", lead, sections, f"program {first.program}")
+    return Page(f"Plan: {first.topology}", lead, sections, program_line(first))
 
 
 def _memory(first: Plan, plans: Mapping[str, Plan]) -> list[Block]:

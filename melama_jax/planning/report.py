@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from melama_jax.kernels.splash_tiles import DEFAULT_TILES
 from melama_jax.planning.collectives import Collective, count_collectives
-from melama_jax.planning.compile import OutOfMemory, TracedStep, compile_step, trace_step
+from melama_jax.planning.compile import OutOfMemory, TracedStep, compile_step, has_data, trace_step
 from melama_jax.planning.cost import Budget, budget, read_prices
 from melama_jax.planning.flops import step_flops
 from melama_jax.planning.hlo import Program, parse, runs
 from melama_jax.planning.kernel_times import attention_times
+from melama_jax.planning.links import Torus
 from melama_jax.planning.memory import Memory, read_memory
 from melama_jax.planning.slices import Slice
 from melama_jax.planning.timeline import Timeline, simulate
@@ -59,7 +61,7 @@ class Plan:
         slices: how many of it.
         chips: chips in all.
         mesh: ways along each axis.
-        program: hash of the lowered step; the launch prints the same.
+        program: hash of the lowered step, and the launch prints the same; None where that is not known.
         fits: whether the compiler found room.
         hbm_bytes_per_chip: room there is.
         peak_bytes_per_chip: room it takes; where it does not fit, what the compiler says it lacks room for, or None.
@@ -73,13 +75,14 @@ class Plan:
         prediction: None where it does not fit.
         budget: days, chip-hours and money for the run's tokens; None where it does not fit.
         compile_seconds: how long tracing and compiling took here.
+        program_lacks: what the launch's program is made with and this one is not, so that `program` is not known.
     """
 
     topology: str
     slices: int
     chips: int
     mesh: dict[str, int]
-    program: str
+    program: str | None
     fits: bool
     hbm_bytes_per_chip: int
     peak_bytes_per_chip: int | None
@@ -93,6 +96,7 @@ class Plan:
     prediction: Prediction | None = None
     budget: Budget | None = None
     compile_seconds: float = 0.0
+    program_lacks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, what most readers look for at the top."""
@@ -108,7 +112,12 @@ class Plan:
 
 
 def plan(
-    run: Run, where: Slice, slices: int = 1, tokens: int = PAPER_TOKENS, prices: str | None = None
+    run: Run,
+    where: Slice,
+    slices: int = 1,
+    tokens: int = PAPER_TOKENS,
+    prices: str | None = None,
+    assumed: Collection[str] = (),
 ) -> Plan:
     """Compiles the run's step for the slice, reads what comes out and plays it through.
 
@@ -118,6 +127,7 @@ def plan(
         slices: how many of it.
         tokens: of the whole run, for days and price.
         prices: a price table (planning/cost.py); None for the package's own.
+        assumed: macros of the launch that `run` has other values of.
 
     Raises:
         InputError: run, model and slice do not go together, the price table is none, or no TPU compiler is installed.
@@ -127,12 +137,14 @@ def plan(
     step = trace_step(run, where, slices)
     compiled = compile_step(step)
     seconds = time.monotonic() - began
+    lacks = _program_lacks(run, assumed)
     base = Plan(
         topology=where.name,
         slices=slices,
         chips=where.chips * slices,
         mesh=dict(step.setup.mesh.shape),
-        program=program_hash(step.lowered),
+        program=None if lacks else program_hash(step.lowered),
+        program_lacks=lacks,
         fits=False,
         hbm_bytes_per_chip=where.chip.hbm_bytes,
         peak_bytes_per_chip=None,
@@ -163,13 +175,18 @@ def plan(
     )
 
 
+def _program_lacks(run: Run, assumed: Collection[str]) -> tuple[str, ...]:
+    """The schedule and the id that segments start with are constants of the program."""
+    steps = ("TRAIN_STEPS",) if "TRAIN_STEPS" in assumed else ()
+    return steps if has_data(run) else (*steps, "the records of DATA_DIR")
+
+
 def predict(run: Run, step: TracedStep, program: Program, where: Slice, chips: int) -> Prediction:
     """The step's time on that slice."""
     splash = (run.splash_tiles or DEFAULT_TILES) if run.attention == "splash" else None
     ways = step.setup.mesh.shape["sequence"]
-    played = simulate(
-        program, where.chip, chips, attention_times(step.config, run.seq_len, where.chip, splash, ways)
-    )
+    kernels = attention_times(step.config, run.seq_len, where.chip, splash, ways)
+    played = simulate(program, where.chip, chips, kernels, Torus.under(step.setup.mesh, where))
     return _prediction(run, step, played, where, chips)
 
 

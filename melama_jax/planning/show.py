@@ -38,7 +38,14 @@ def lines(plan: Plan) -> list[str]:
     out += [f"  counted once, since its turns cannot be read: {loop}" for loop in plan.uncounted_loops]
     if plan.prediction is not None and plan.budget is not None:
         out += ["", *_predicted(plan.prediction, plan.budget)]
-    return [*out, "", f"program {plan.program}"]
+    return [*out, "", program_line(plan)]
+
+
+def program_line(plan: Plan) -> str:
+    """The program's hash as a launch prints it, or what it cannot be told without."""
+    if plan.program is None:
+        return f"no program hash: the launch's is made with {' and '.join(plan.program_lacks)}"
+    return f"program {plan.program}"
 
 
 def _predicted(made: Prediction, spent: Budget) -> list[str]:

@@ -7,7 +7,7 @@ v4, v5e, v5p and v6e). Memory is what the TPU compiler lets a program use: its o
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from melama_jax.errors import InputError
 
@@ -46,7 +46,7 @@ class Chip:
     dcn_bytes_per_second: float
     mxu_macs: int
     config: str
-    shapes: dict[int, tuple[int, ...]]
+    shapes: dict[int, tuple[int, ...]] = field(hash=False)
 
     @property
     def hertz(self) -> float:
@@ -96,9 +96,24 @@ class Slice:
     chips: int
 
     @property
+    def torus(self) -> tuple[int, ...]:
+        """Chips along each axis."""
+        return self.chip.shapes[self.chips]
+
+    @property
+    def rings(self) -> tuple[bool, ...]:
+        """Whether each axis is closed, its ends wired to each other.
+
+        On v4 and v5p all are where the slice is made of whole cubes of 4 x 4 x 4; on v5e and v6e those of 16.
+        """
+        if len(self.torus) == 3:
+            return (all(size % 4 == 0 for size in self.torus),) * 3
+        return tuple(size == 16 for size in self.torus)
+
+    @property
     def topology(self) -> str:
         """The torus, such as 4x4x4."""
-        return "x".join(map(str, self.chip.shapes[self.chips]))
+        return "x".join(map(str, self.torus))
 
     @property
     def hosts(self) -> int:

@@ -5,7 +5,8 @@ What the model is made of (and so what a prediction rests on):
   peak rate; a plain instruction at most SLOWEST times what its bytes take to and from memory, and just that where the
   compiler says nothing;
 - a Pallas kernel takes what its own schedule says (the caller knows), since the compiler gives no estimate;
-- a collective takes the bytes a chip receives over its share of all links' rate, one at a time; between its start and
+- a collective takes the bytes a chip receives over its share of all links' rate, one at a time; one over part of the
+  slice has the links its chips span (links.py: arithmetic, which no published run has checked); between its start and
   its end as the text has them, compute goes on, and what is left when the end comes is waited for;
 - copies to and from host memory take PCIe's rate, hidden likewise.
 A loop's second turn stands for all that follow.
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from melama_jax.planning.collectives import Sent, sent_by
 from melama_jax.planning.dots import dot_flops
 from melama_jax.planning.hlo import HOST, Instruction, Program, array_bytes, arrays, called, trip_count
+from melama_jax.planning.links import Torus
 from melama_jax.planning.slices import HOST_BYTES_PER_SECOND, Chip
 
 DOT_CAP = 0.90  # no product runs faster than this share of peak, whatever the compiler hopes
@@ -73,7 +75,9 @@ class Timeline:
     unpriced: tuple[str, ...] = ()
 
 
-def simulate(program: Program, chip: Chip, chips: int, kernel_seconds: KernelSeconds) -> Timeline:
+def simulate(
+    program: Program, chip: Chip, chips: int, kernel_seconds: KernelSeconds, torus: Torus | None = None
+) -> Timeline:
     """Plays one step of a program.
 
     Args:
@@ -81,8 +85,9 @@ def simulate(program: Program, chip: Chip, chips: int, kernel_seconds: KernelSec
         chip: what it runs on.
         chips: devices in all.
         kernel_seconds: a Pallas call -> its time, None if it is not known.
+        torus: where the chips stand, for collectives over some of them; None: all are over all.
     """
-    player = _Player(program, chip, chips, kernel_seconds)
+    player = _Player(program, chip, chips, kernel_seconds, torus)
     player.play(program.entry)
     return Timeline(
         player.now,
@@ -114,6 +119,7 @@ class _Player:
     chip: Chip
     chips: int
     kernel_seconds: KernelSeconds
+    torus: Torus | None = None
     now: float = 0.0
     flops: float = 0.0
     spent: Totals = field(default_factory=_zeros)
@@ -208,7 +214,8 @@ class _Player:
             self._compute(instruction, types)
 
     def _send(self, sent: Sent, name: str) -> None:
-        seconds = sent.received_bytes / self.rates[sent.network]
+        share = self.torus.share(sent.group) if self.torus and sent.network == "ici" else 1.0
+        seconds = sent.received_bytes / (self.rates[sent.network] * share)
         self._begin(sent.key, sent.network, seconds, "collectives", sent.kind)
         if not sent.asynchronous:
             self._wait(sent.key, name)

@@ -56,14 +56,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
         )
     mesh = make_mesh(run.mesh, devices)
     check_length(run.seq_len, mesh, config.window)
-    rows = mesh.shape["slice"] * mesh.shape["data"] * mesh.shape["fsdp"]
-    micro_batches = run.micro_batches or max(1, run.batch_size // rows)
-    if run.batch_size % (rows * micro_batches):
-        raise InputError(
-            "BATCH_SIZE",
-            str(run.batch_size),
-            f"a multiple of {rows} (ways the batch is split) x {micro_batches} micro-batches",
-        )
+    micro_batches = cut_batch(run, mesh.devices.shape)
     model = Llama(
         config,
         run.lora,
@@ -78,6 +71,25 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
         quantise=run.quantise,
     )
     return Setup(mesh, model, _shapes(model, mesh, run), micro_batches)
+
+
+def cut_batch(run: Run, sizes: Sequence[int]) -> int:
+    """The micro-batches of a run on a mesh of those sizes; InputError where the batch does not divide.
+
+    Args:
+        run: what the run is told.
+        sizes: ways along each axis, in the order of partitioning.mesh.AXES.
+    """
+    slices, data, fsdp, *_ = sizes
+    ways = slices * data * fsdp
+    micro_batches = run.micro_batches or max(1, run.batch_size // ways)
+    if run.batch_size % (ways * micro_batches):
+        raise InputError(
+            "BATCH_SIZE",
+            str(run.batch_size),
+            f"a multiple of {ways} (ways the batch is split) x {micro_batches} micro-batches",
+        )
+    return micro_batches
 
 
 def _shapes(model: Llama, mesh: Mesh, run: Run) -> Params:

@@ -6,7 +6,6 @@ specification, Cloud TPU) and XPK (workload create).
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import stat
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 
 from melama_jax.cli.main import main
 from melama_jax.errors import InputError
-from melama_jax.gin_edge import GinArguments, config_folders, load_run
+from melama_jax.gin_edge import GinArguments, config_folders
 from melama_jax.launching.launch import Launch, train_arguments, travelling_files
 from melama_jax.launching.queued_resource import queued_resource
 from melama_jax.launching.skypilot import skypilot, task_yaml
@@ -58,10 +57,17 @@ set -euo pipefail
 export HOME=/root PATH="$PATH:/snap/bin"
 mkdir -p /opt/melama_jax
 cd /opt/melama_jax
-gcloud storage cp gs://my-bucket/launches/pretrain-7b/code.tar.gz code.tar.gz
-tar --extract --gzip --file=code.tar.gz
-until bash tpu/setup_vm.sh && bash tpu/mount_bucket.sh my-bucket /gcs; do sleep 30; done
+until gcloud storage cp gs://my-bucket/launches/pretrain-7b/code.tar.gz code.tar.gz &&
+  tar --extract --gzip --file=code.tar.gz &&
+  bash tpu/setup_vm.sh && bash tpu/mount_bucket.sh my-bucket /gcs; do
+  sleep 30
+done
+cat > run.sh <<'END_OF_RUN'
 exec bash tpu/until_done.sh /gcs/launches/pretrain-7b/status 10 {TRAIN}
+END_OF_RUN
+exec systemd-run --wait --collect --unit=melama --working-directory=/opt/melama_jax --setenv=HOME=/root \\
+  --property=After=network-online.target --property=RequiresMountsFor=/gcs \\
+  --property=KillMode=mixed --property=TimeoutStopSec=300 --property=OOMPolicy=continue bash run.sh
 END_OF_FILE
 mkdir -p launches/pretrain-7b
 cat > launches/pretrain-7b/status <<'END_OF_FILE'
@@ -76,6 +82,15 @@ gcloud compute tpus queued-resources create pretrain-7b --accelerator-type=v5p-1
 --metadata-from-file=startup-script=launches/pretrain-7b/startup.sh
 """
     )
+
+
+@pytest.mark.skipif(
+    shutil.which("shellcheck") is None, reason="needs shellcheck (apt-get install shellcheck)"
+)
+def test_shellcheck_finds_nothing_in_what_hosts_boot_with():
+    startup, _ = queued_resource(launch(gin=NASTY)).files.values()
+    done = subprocess.run(["shellcheck", "-"], input=startup, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_spot_capacity_is_watched():
@@ -218,10 +233,52 @@ def test_hosts_receive_what_the_user_said(gin, checkout):
     assert received(checkout, f"{task['setup']} && {task['run']}") == expected
     (argv,) = xpk(launch(gin=gin, bucket=None), "c").argvs
     assert received(checkout, argv[-1].removeprefix("--command=")) == expected
+
+
+# A host's first boot: the archive comes whole at the third try, set-up works at the second.
+HOST = {
+    "sleep": "echo >> pauses",
+    "gcloud": """
+        [[ "$*" == "storage cp gs://my-bucket/launches/pretrain-7b/code.tar.gz code.tar.gz" ]] || exit 9
+        case $(cat pauses 2>/dev/null | wc -l) in
+          0) exit 1 ;;
+          1) echo torn > code.tar.gz ;;
+          *) cp ../code.tar.gz . ;;
+        esac""",
+    # As systemd: another folder, nothing of the caller's environment, and it would replace $ in arguments.
+    "systemd-run": """
+        told=()
+        while [[ $1 == --* ]]; do
+          case "$1" in
+            --working-directory=*) cd / && cd "${1#*=}" ;;
+            --setenv=*) told+=("${1#*=}") ;;
+          esac
+          shift
+        done
+        [[ "$*" != *'$'* ]] || exit 9
+        exec env --ignore-environment PATH="$PATH" "${told[@]}" "$@"
+    """,
+}
+
+
+@pytest.mark.parametrize("gin", [GIN, NASTY])
+def test_a_host_that_boots_trains_as_the_user_said(gin, checkout, tmp_path):
+    """Whatever fails at first: it is tried again until it works."""
+    home, bin_ = tmp_path / "home", tmp_path / "bin"
+    bin_.mkdir()
+    for name, body in HOST.items():
+        (bin_ / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (bin_ / name).chmod(0o755)
+    subprocess.run(["tar", "-czf", tmp_path / "code.tar.gz", "-C", checkout, "tpu"], check=True)
     startup, _ = queued_resource(launch(gin=gin)).files.values()
-    lines = startup.splitlines()[-2:]
-    assert received(checkout, "\n".join(lines).replace("/gcs/launches/pretrain-7b/", "")) == expected
-    assert (checkout / "status").read_text() == "done\n"
+    script = startup.replace("/opt/melama_jax", str(home)).replace("/gcs/launches", str(tmp_path))
+    (tmp_path / "pretrain-7b").mkdir()
+    env = {"PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", script], env=env, check=True, timeout=60)
+    arguments = (home / "arguments").read_text().split("\0")[:-1]
+    assert arguments == ["/gcs/run 1/compiled", *train_arguments(gin)]
+    assert (tmp_path / "pretrain-7b" / "status").read_text() == "done\n"
+    assert (home / "pauses").read_text() == "\n" * 2
 
 
 @settings(max_examples=25, deadline=None)
@@ -282,6 +339,8 @@ def test_a_launcher_that_fails_or_is_missing_is_exit_1(tools, capsys, monkeypatc
         (["--on", "skypilot", "--gin.TRAIN_STEP=5"], "TRAIN_STEP"),
         (["--on", "skypilot", "--gin.MeshShape.fsdp=3"], "MeshShape"),
         (["--on", "xpk", "--cluster", "c", "--slices", "2"], "MeshShape.slice: found 1; expected 2"),
+        (["--on", "skypilot", "--gin.BATCH_SIZE=68"], "BATCH_SIZE: found 68; expected a multiple of 8"),
+        (["--on", "skypilot", "--gin.BATCH_SIZE=8"], "BATCH_SIZE: found 8; expected a multiple of 8"),
         (
             ["--on", "skypilot", "--gin.DATA_DIR=records"],
             "DATA_DIR: found records; expected a path below /gcs",
@@ -328,7 +387,3 @@ def test_every_shipped_slice_file_launches_a_run_on_its_slices(name, monkeypatch
     where = ["--gin.TRAIN_STEPS=5", "--name=x", f"--topology={topology}", f"--slices={slices or 1}"]
     assert main(["launch", *flags, *where, "--on=xpk", "--cluster=c", "--dry-run"]) == 0
     assert f"--gin_file=slices/{name}.gin" in capsys.readouterr().out
-    unset = {"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1}
-    run, _ = load_run(GinArguments(tuple(flag.partition("=")[2] for flag in flags[:3])), unset)
-    ways = math.prod(run.mesh.sizes(find_slice(topology).chips * int(slices or 1))[:3])
-    assert run.batch_size % (ways * max(1, run.micro_batches)) == 0  # 0: micro-batches of one row a chip

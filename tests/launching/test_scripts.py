@@ -136,9 +136,19 @@ def test_a_run_is_started_again_until_it_is_done(tmp_path, codes, status, return
 
 @pytest.mark.parametrize("mounted", [True, False])
 def test_a_bucket_is_mounted_once(tmp_path, mounted):
+    """By a daemon in a unit that nothing stops at shutdown: systemd-run is what starts it."""
     fake(tmp_path, "mountpoint", f"exit {int(not mounted)}")
     fake(tmp_path, "sudo", '"$@"')
-    fake(tmp_path, "gcsfuse", 'printf "%s\\n" "${@: -2}" > mounted')
+    fake(
+        tmp_path,
+        "gcsfuse",
+        '[[ $STARTED == *" --property=DefaultDependencies=no " ]] && printf "%s\\n" "${@: -2}" > mounted',
+    )
+    fake(
+        tmp_path,
+        "systemd-run",
+        'while [[ $1 == --* ]]; do STARTED+="$1 "; shift; done\nexport STARTED\nexec "$@"',
+    )
     done = run_script(tmp_path, "mount_bucket.sh", "my-bucket", str(tmp_path / "gcs"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "gcs").is_dir() is not mounted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from melama_jax.planning.collectives import Collective, count_collectives, group_size
+from melama_jax.planning.collectives import Collective, count_collectives, first_group
 from melama_jax.planning.hlo import array_bytes, parse, runs, trip_count
 
 TEXT = """HloModule jit_step, is_scheduled=true
@@ -127,18 +127,25 @@ def test_a_loop_without_a_count_is_named():
 
 
 @pytest.mark.parametrize(
-    ("written", "size"),
+    ("written", "group"),
     [
-        ("replica_groups=[2,4]<=[4,2]T(1,0)", 4),
-        ("replica_groups={{0,1,2},{3,4,5}}", 3),
-        ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", 4),
-        ("replica_groups=mesh['a'=4,'b'=2] {'a','b'}", 8),
-        ("replica_groups=mesh['a'=8,'b'=2] {'a':(2)4}", 4),
-        ("replica_groups={}", 16),
+        ("replica_groups=[2,4]<=[8]", (0, 1, 2, 3)),
+        ("replica_groups=[2,4]<=[4,2]T(1,0)", (0, 2, 4, 6)),
+        ("replica_groups=[4,4]<=[4,2,2]T(2,1,0)", (0, 4, 8, 12)),
+        ("replica_groups={{0,1,2},{3,4,5}}", (0, 1, 2)),
+        ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", (0, 2, 4, 6)),
+        ("replica_groups=mesh['axis_0'=4,'axis_1'=1,'axis_2'=2] {'axis_1','axis_2'}", (0, 1)),
+        ("replica_groups=mesh['a'=4,'b'=2] {'a','b'}", tuple(range(8))),
+        ("replica_groups=mesh['a'=8,'b'=2] {'a':(2)4}", (0, 2, 4, 6)),
+        ("replica_groups=mesh['a'=8,'b'=2] {'a':(1)2}", (0, 8)),
+        ("replica_groups={}", tuple(range(16))),
+        ("source_target_pairs={{0,2},{1,3},{2,4},{3,5},{4,0},{5,1}}", (0, 2, 4)),
+        ("source_target_pairs={{0,0},{2,2},{1,4},{4,1}}", (1, 4)),
+        ("source_target_pairs={{0,1},{1,2}}", (0, 1, 2)),
     ],
 )
-def test_group_sizes(written, size):
-    assert group_size(f"channel_id=1, {written}, dimensions={{0}}", 16) == size
+def test_groups_in_every_way_they_are_written(written, group):
+    assert first_group(f"channel_id=1, {written}, dimensions={{0}}", 16) == group
 
 
 @pytest.mark.parametrize(

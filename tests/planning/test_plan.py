@@ -5,24 +5,40 @@ from __future__ import annotations
 import json
 import math
 import re
+from pathlib import Path
 
 import jax
 import pytest
 
 from melama_jax.cli.main import main
+from melama_jax.corpora.source import Source
 from melama_jax.errors import InputError
 from melama_jax.gin_edge import GinArguments, config_folders, load_run
+from melama_jax.loading.loader import Loader
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.params import count, param_shapes
+from melama_jax.packing.build import build
+from melama_jax.packing.config import DataBuild
 from melama_jax.partitioning.mesh import MeshShape
-from melama_jax.planning.compile import compile_step, model_config, out_of_memory, slice_devices, trace_step
+from melama_jax.planning.compile import (
+    OutOfMemory,
+    compile_step,
+    model_config,
+    out_of_memory,
+    slice_devices,
+    trace_step,
+)
 from melama_jax.planning.flops import weight_flops
 from melama_jax.planning.report import plan
 from melama_jax.planning.slices import find_slice
+from melama_jax.text.sentencepiece_training import train_sentencepiece
+from melama_jax.text.tokenizer import load_tokenizer
 from melama_jax.training.config import Run
 from melama_jax.training.optimizer import make_optimizer
 from melama_jax.training.program import lower_train_step, program_hash
 from melama_jax.training.setup import set_up
+from melama_jax.training.train import bos_for
+from tests.training.conftest import WORDS
 
 pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install 'melama-jax[tpu]'")
 
@@ -113,14 +129,64 @@ def test_what_does_not_fit_is_said_with_its_bytes(capsys, tmp_path):
     assert "RESOURCE_EXHAUSTED" in written["message"]
 
 
-def test_a_launch_and_its_plan_are_the_same_program():
-    """What the loop would lower on that slice, without planning's help."""
-    wanted, where = run(), find_slice("v5e-4")
-    setup = set_up(wanted, MODEL, slice_devices(where))
-    launched = lower_train_step(wanted, setup, make_optimizer(wanted.optimizer, wanted.train_steps), 1)
-    assert program_hash(launched) == program_hash(trace_step(wanted, where).lowered)
-    other = trace_step(run(batch_size=16), where)
-    assert program_hash(launched) != program_hash(other.lowered)
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> Path:
+    """Under the paper's packing: segments start with no id at all, unlike what a plan takes for granted."""
+    folder = tmp_path_factory.mktemp("plan_data")
+    texts = [f"{' '.join(WORDS)} number {number}" for number in range(60)]
+    lines = [json.dumps({"id": str(number), "text": text}) for number, text in enumerate(texts)]
+    (folder / "texts.jsonl").write_text("\n".join(lines))
+    (folder / "tokenizer.model").write_bytes(train_sentencepiece(texts, 300))
+    source = Source("texts", "general", "jsonl", "texts.jsonl", "CC0-1.0", id_field="id")
+    asked = DataBuild([source], str(folder / "tokenizer.model"), 32, "paper", rates=None)
+    build(asked, folder, folder / "records")
+    return folder / "records"
+
+
+@pytest.fixture(scope="module")
+def launched(records) -> tuple[list[str], str]:
+    """(the flags of a launch, the hash of what the loop would lower on v5e-8, by its own way from records to step)."""
+    files = ("models/tiny.gin", "runs/pretrain.gin", "slices/v5e-8.gin")
+    bindings = ("MODEL_DIR=/gcs/m", f"DATA_DIR={records}", "TRAIN_STEPS=700", "BATCH_SIZE=8", "SEQ_LEN=32")
+    asked, _ = load_run(GinArguments(files, bindings))
+    assert asked.model is not None
+    bos_id = bos_for(Loader(asked.data_dir, asked.batch_size), load_tokenizer(records / "tokenizer"))
+    setup = set_up(asked, asked.model, slice_devices(find_slice("v5e-8")))
+    lowered = lower_train_step(asked, setup, make_optimizer(asked.optimizer, asked.train_steps), bos_id)
+    flags = [*(f"--gin_file={name}" for name in files), *(f"--gin.{binding}" for binding in bindings)]
+    return flags, program_hash(lowered)
+
+
+@pytest.mark.parametrize(
+    ("changes", "last_line"),
+    [
+        ({"MODEL_DIR": None}, "program {}"),
+        ({"TRAIN_STEPS": None}, "no program hash: the launch's is made with TRAIN_STEPS"),
+        ({"DATA_DIR": "/gcs/x"}, "no program hash: the launch's is made with the records of DATA_DIR"),
+        (
+            {"DATA_DIR": None, "TRAIN_STEPS": None},
+            "no program hash: the launch's is made with TRAIN_STEPS and the records of DATA_DIR",
+        ),
+    ],
+)
+def test_a_plan_names_the_launch_s_program_or_says_what_it_lacks(
+    launched, changes, last_line, monkeypatch, capsys, tmp_path
+):
+    flags, name = launched
+    flags = [flag for flag in flags if not any(flag.startswith(f"--gin.{macro}=") for macro in changes)]
+    flags += [f"--gin.{macro}={value}" for macro, value in changes.items() if value]
+    monkeypatch.setattr("melama_jax.planning.report.compile_step", lambda step: OutOfMemory(None, ""))
+    written = tmp_path / "plan.json"
+    assert main(["plan", *flags, "--topology", "v5e-8", "--json", str(written)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == last_line.format(name)
+    assert json.loads(written.read_text())["program"] == (name if "{}" in last_line else None)
+
+
+def test_another_run_is_another_program(launched, monkeypatch, capsys):
+    flags, name = launched
+    monkeypatch.setattr("melama_jax.planning.report.compile_step", lambda step: OutOfMemory(None, ""))
+    assert main(["plan", *flags, "--gin.TRAIN_STEPS=701", "--topology", "v5e-8"]) == 1
+    assert name not in capsys.readouterr().out
 
 
 def test_the_command_prints_and_writes_the_same_plan(capsys, tmp_path):

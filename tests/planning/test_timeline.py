@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from melama_jax.planning.dots import convolution_flops
 from melama_jax.planning.hlo import Instruction, parse
-from melama_jax.planning.slices import CHIPS
+from melama_jax.planning.links import Torus
+from melama_jax.planning.slices import CHIPS, find_slice
 from melama_jax.planning.timeline import DOT_CAP, simulate
 
 V5E = CHIPS["v5e"]
@@ -72,11 +75,11 @@ FLOPS = 2 * 4096 * 8192 * 8192
 AT_PEAK = FLOPS / V5E.peak_flops
 
 
-def play(order, turns=1, product=0, adding=1500, kernel=None):
+def play(order, turns=1, product=0, adding=1500, kernel=None, torus=None):
     """The timeline of a loop whose body holds those lines; cycles of the product and of the sum."""
     text = PROGRAM.replace("GATHER", "\n".join(order)).replace("TURNS", str(turns))
     text = text.replace("PRODUCT", str(product)).replace("ADDING", str(adding))
-    return simulate(parse(text), V5E, 16, lambda call: kernel)
+    return simulate(parse(text), V5E, 16, lambda call: kernel, torus)
 
 
 def test_the_compilers_cycles_at_the_chips_clock():
@@ -110,6 +113,15 @@ def test_a_collective_nothing_hides_is_waited_for(order):
     assert waiting.waited["all-gather"] == pytest.approx(SECONDS)
     assert waiting.parts["collectives"] == pytest.approx(SECONDS)
     assert waiting.seconds == pytest.approx(play([MULTIPLY, ADD]).seconds + SECONDS)
+
+
+@pytest.mark.parametrize(("name", "times"), [("v5e-16", 1), ("v5e-64", 2)])
+def test_a_collective_over_part_of_a_slice_has_the_links_its_chips_span(name, times):
+    """Two rows of 8 x 8: one link of four along each axis; 4 x 4 is all of its slice."""
+    where = find_slice(name)
+    torus = Torus(where, tuple(itertools.product(*map(range, where.torus))))
+    waiting = play([BLOCKING, MULTIPLY, ADD], torus=torus)
+    assert waiting.waited["all-gather"] == pytest.approx(times * SECONDS)
 
 
 def test_two_collectives_share_the_links():
