@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
@@ -28,6 +27,7 @@ from melama_jax.models.config import LlamaConfig
 from melama_jax.models.families import FAMILIES
 from melama_jax.models.params import Path
 from melama_jax.text.chat import ChatTemplate, template_of_jinja
+from melama_jax.text.hf_tokenizer import CONFIG_FILE, json_object, names_bos
 from melama_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_files
 
 # What a folder may hold of its tokenizer; carried over byte for byte.
@@ -138,8 +138,9 @@ def with_tokenizer(card: ModelCard, folder: FilePath) -> ModelCard:
 
 
 def adds_bos(files: dict[str, bytes]) -> bool:
-    """Whether a Hugging Face tokenizer's files put BOS before a text; a LLaMA's do unless they say otherwise."""
-    return tokenizer_config(files).get("add_bos_token") is not False
+    """Whether a Hugging Face tokenizer's files put BOS before a text; a LLaMA's do unless they say otherwise, or say
+    that there is none."""
+    return tokenizer_config(files).get("add_bos_token") is not False and names_bos(files)
 
 
 def stated_template(files: dict[str, bytes]) -> ChatTemplate | None:
@@ -151,10 +152,7 @@ def stated_template(files: dict[str, bytes]) -> ChatTemplate | None:
 
 def tokenizer_config(files: dict[str, bytes]) -> dict[str, Any]:
     """The fields of tokenizer_config.json; none where there is no such file."""
-    try:
-        return dict(json.loads(files.get("tokenizer_config.json", b"{}")))
-    except (ValueError, TypeError) as error:
-        raise InputError("tokenizer_config.json", str(error), "a JSON object") from error
+    return json_object(files, CONFIG_FILE, "the tokenizer")
 
 
 def require_fit(where: object, tokenizer: Tokenizer, config: LlamaConfig) -> None:
