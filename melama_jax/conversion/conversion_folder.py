@@ -120,7 +120,7 @@ def conversion_folder(dst: str | os.PathLike[str], of: str) -> Iterator[tuple[ep
     try:
         with _bucket_folder(dst, of) if is_bucket(dst) else _local_folder(Path(dst), of) as made:
             yield made
-    except InputError:
+    except (InputError, RunFailed):
         raise
     except Exception as error:
         storage = os_error(error)

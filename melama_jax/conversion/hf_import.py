@@ -19,6 +19,7 @@ from melama_jax.conversion.hf_names import HF_TENSORS, ROTARY_TABLE, config_from
 from melama_jax.conversion.named_tensors import require_none_left, take_parameter
 from melama_jax.conversion.orbax_stream import finish_step, stream_params
 from melama_jax.conversion.safetensors_folder import SafetensorsFolder, TensorFolder
+from melama_jax.conversion.source import SourceWeights
 from melama_jax.conversion.torch_bin import TorchBinFolder
 from melama_jax.errors import InputError
 from melama_jax.files import read_json, require_local
@@ -169,10 +170,11 @@ def from_hf(src: str | os.PathLike[str], dst: str | os.PathLike[str]) -> None:
         InputError: `src` is not a whole LLaMA, or `dst` is there and not empty.
     """
     card, weights = open_hf(src)
-    save_converted(dst, card, weights, files_in(src))
+    save_converted(src, dst, card, weights, files_in(src))
 
 
 def save_converted(
+    src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     card: ModelCard,
     weights: Weights,
@@ -183,6 +185,7 @@ def save_converted(
     Two matrices are in memory at most. Killed, the same call goes on with the matrix it was at.
 
     Args:
+        src: what it is made from, as an error names it.
         dst: the new model directory, local or gs://.
         card: what describes the model.
         weights: its parameters.
@@ -196,7 +199,7 @@ def save_converted(
     described = card.to_json()
     with conversion_folder(dst, identity(sources, described)) as (folder, journal):
         step = folder / "checkpoints" / "0"
-        prints = stream_params(step / "params", weights, journal)
+        prints = stream_params(step / "params", SourceWeights(weights, src), journal)
         finish_step(
             step, {"card": described, "fingerprints": StepPrints(digest(described), prints, {}).to_json()}
         )

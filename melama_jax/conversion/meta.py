@@ -163,7 +163,11 @@ def from_meta(
         require_fit(tokenizer_file, tokenizer, weights.config)
         files = tokenizer.files()
     save_converted(
-        dst, ModelCard(weights.config, tokenizer=files, dtype=stored_dtype(weights)), weights, files_in(src)
+        src,
+        dst,
+        ModelCard(weights.config, tokenizer=files, dtype=stored_dtype(weights)),
+        weights,
+        files_in(src),
     )
 
 

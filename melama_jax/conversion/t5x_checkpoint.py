@@ -83,7 +83,7 @@ def from_t5x(
     weights = T5xWeights(folder, scratch_folder(target))
     require_leaves(folder, weights.leaves, expected_leaves(card.model))
     card = dataclasses.replace(card, lora=None, dtype=stored_dtype(weights))
-    save_converted(target, card, weights, [folder])
+    save_converted(src, target, card, weights, [folder])
 
 
 class T5xWeights:
