@@ -18,6 +18,7 @@ from melama_jax.conversion.conversion_folder import conversion_folder, files_in,
 from melama_jax.conversion.hf_names import HF_TENSORS, ROTARY_TABLE, config_from_hf
 from melama_jax.conversion.named_tensors import require_none_left, take_parameter
 from melama_jax.conversion.orbax_stream import finish_step, stream_params
+from melama_jax.conversion.raw_tensors import same_bits
 from melama_jax.conversion.safetensors_folder import SafetensorsFolder, TensorFolder
 from melama_jax.conversion.source import SourceWeights
 from melama_jax.conversion.torch_bin import TorchBinFolder
@@ -82,7 +83,11 @@ class HfWeights:
         """Some tied models store their head, too; it must be the embedding."""
         embedding, head = HF_TENSORS["embedder", "embedding"].name, HF_TENSORS["lm_head", "kernel"].name
         info = self._rest.pop(head, None) if config.tie_embeddings else None
-        if info is not None and self._folder.read(head).tobytes() != self._folder.read(embedding).tobytes():
+        if info is None:
+            return
+        like, folder = self._folder.tensors[embedding], self._folder
+        alike = (info.shape, info.dtype) == (like.shape, like.dtype)
+        if not alike or not same_bits(folder.strips(head), folder.strips(embedding)):
             raise InputError(f"{info.file} {head}", "another matrix than the embedding", "tied embeddings")
 
 
