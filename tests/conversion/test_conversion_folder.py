@@ -19,6 +19,7 @@ from melama_jax.conversion.conversion_folder import (
     scratch_folder,
 )
 from melama_jax.conversion.safetensors_writer import NewTensor, write_shards
+from melama_jax.conversion.source import SourceWeights
 from melama_jax.errors import InputError, RunFailed
 
 
@@ -194,6 +195,23 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(tmp_path):
         conversion_folder(tmp_path / "dst", "a"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert (tmp_path / "dst.partial" / JOURNAL).exists()
+
+
+def test_a_source_that_is_gone_is_named_and_keeps_what_is_done(tmp_path):
+    class Gone:
+        def __init__(self) -> None:
+            self.leaves = {}
+
+        def read(self, path, layer):
+            return (tmp_path / "src" / "file").read_bytes()
+
+    begin(tmp_path / "dst")
+    with (
+        pytest.raises(RunFailed, match=r"^SRC: could not be read: No such file.*src/file"),
+        conversion_folder(tmp_path / "dst", "a"),
+    ):
+        SourceWeights(Gone(), "SRC").read(("norm",), None)
     assert (tmp_path / "dst.partial" / JOURNAL).exists()
 
 

@@ -118,6 +118,7 @@ def test_scaled_rotary_frequencies_are_llama_31s(tmp_path):
     )
     from_meta(folder, tmp_path / "run")
     scaling = open_model(tmp_path / "run").card.model.rope_scaling
+    assert scaling is not None
     assert (scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor) == (
         LLAMA3_ROPE["factor"],
         LLAMA3_ROPE["low_freq_factor"],
