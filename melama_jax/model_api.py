@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from melama_jax.checkpoints.card import ModelCard
-from melama_jax.conversion.open import open_model, open_weights
+from melama_jax.conversion.open import model_at, open_model, open_weights
 from melama_jax.errors import InputError
 from melama_jax.generation import batching, decode, score
 from melama_jax.generation.attention import bind_cached_attention
@@ -170,6 +170,7 @@ def load(directory: str | os.PathLike[str], dtype: str | None = None, mesh: Mesh
     Raises:
         InputError: no model directory, not a whole one, or one without a tokenizer.
     """
+    directory = model_at(directory)
     card, _ = open_weights(directory)
     if not card.tokenizer:
         raise InputError(

@@ -312,6 +312,7 @@ def _with_what_it_came_with(card: ModelCard, source: ModelCard, where: str) -> M
     return dataclasses.replace(
         card,
         chat_template=source.chat_template,
-        generation_config=source.generation_config | card.generation_config,
+        # Over the tokenizer's one end of text: a source may have several.
+        generation_config=card.generation_config | source.generation_config,
         hf_files=source.hf_files,
     )

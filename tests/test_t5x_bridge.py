@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from melama_jax.conversion.open import open_weights
+from melama_jax.conversion.t5x_checkpoint import read_card
 from melama_jax.gin_edge import config_folders
 from melama_jax.models.config import LlamaConfig
 from melama_jax.text.sentencepiece_training import train_sentencepiece
@@ -35,6 +36,7 @@ include 'data/small.gin'
 DataBuild.sources = [@pubmed/Source(), @mts_dialog/Source(), @c4/Source()]
 """
 ROUNDING = 1e-6
+ENDS = [2, 7]  # of the source's texts, as Llama 3 has several
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,7 @@ def start(shared, tmp_path_factory) -> Path:
     with (shared / "c4" / "c4_demo.jsonl").open() as lines:
         texts = [json.loads(line)["text"] for line, _ in zip(lines, range(60), strict=False)]
     (folder / "hf" / "tokenizer.model").write_bytes(train_sentencepiece(texts, CONFIG.vocab_size))
+    (folder / "hf" / "generation_config.json").write_text(json.dumps({"eos_token_id": ENDS}))
     (folder / "table.gin").write_text(TABLE)
     return folder
 
@@ -163,6 +166,11 @@ def test_it_starts_from_a_model_directory(start, trained):
     ours, theirs = arrays(start / "first"), arrays(start / "hf")
     assert ours.keys() == theirs.keys()
     assert all(np.array_equal(ours[path], theirs[path]) for path in theirs)
+
+
+def test_what_ends_the_source_s_texts_ends_its_own(trained):
+    card = read_card(trained)
+    assert card is not None and list(card.eos_ids) == ENDS
 
 
 def test_it_goes_on_as_our_own_trainer_would(resumed):

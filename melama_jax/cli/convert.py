@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from melama_jax.cli.progress import progress_shown
 from melama_jax.errors import InputError
+from melama_jax.files import require_local
 
 HELP = "bring checkpoints in from Hugging Face, Meta, llama2.c or T5X, and export them to Hugging Face"
 
@@ -28,8 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _declare_from_meta(way("from-meta", _from_meta, "Meta's own files into a model directory"))
     _declare_from_t5x(way("from-t5x", _from_t5x, "a T5X checkpoint into a model directory"))
+    verify = way("verify", _verify, "prove an export that is there, as to-hf --verify does")
+    verify.add_argument("src", metavar="SRC", help="model directory it was made of")
+    verify.add_argument("dir", metavar="DIR", help="the exported folder; PARITY.json is written into it")
     check = way("check", _check, "whether an exported folder is still what its PARITY.json says")
-    check.add_argument("dir", metavar="DIR", help="a folder that to-hf --verify wrote")
+    check.add_argument("dir", metavar="DIR", help="a folder that to-hf --verify wrote, or verify")
 
     for each in ways.choices.values():  # a flag stands where it is typed: behind the paths
         each.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -118,11 +124,15 @@ def _declare_to_hf(way: argparse.ArgumentParser) -> None:
 
 def _to_hf(args: argparse.Namespace) -> int:
     from melama_jax.conversion.hf_export import to_hf
+    from melama_jax.conversion.open import model_at
 
     if args.verify and args.adapter_only:
         raise InputError("--verify and --adapter-only", "both", "one: adapters alone compute nothing")
+    if args.verify:
+        require_local(args.dst)
+    src = model_at(args.src)  # one step, exported and verified, where a run that is training gets more
     to_hf(
-        args.src,
+        src,
         args.dst,
         dtype=args.dtype,
         max_shard_size=args.max_shard_size,
@@ -130,11 +140,17 @@ def _to_hf(args: argparse.Namespace) -> int:
         adapter_only=args.adapter_only,
     )
     if args.verify:
-        _verify(args.src, args.dst)
+        _prove(src, args.dst)
     return _written(args)
 
 
-def _verify(src: str, dst: str) -> None:
+def _verify(args: argparse.Namespace) -> int:
+    _prove(args.src, args.dir)
+    print(f"wrote {Path(args.dir) / 'PARITY.json'}")
+    return 0
+
+
+def _prove(src: str | os.PathLike[str], dst: str) -> None:
     from melama_jax.parity.verify import verify_export
 
     with progress_shown() as progress:

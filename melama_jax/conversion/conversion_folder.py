@@ -1,8 +1,9 @@
 """Where a conversion writes: what becomes its destination only when it is whole, and goes on where it was killed.
 
 On a local path all is written to DST.partial/content, which one rename makes DST. DST.partial/conversion.json says
-whose conversion it is and which tensors are done. A bucket cannot rename a folder: there DST itself is written to,
-conversion.json in it is removed last, and the file without which the folder is no model comes last before that.
+whose conversion it is and which tensors are done; a DST.partial that is no conversion's is left alone. A bucket cannot
+rename a folder: there DST itself is written to, conversion.json in it is removed last, and the file without which the
+folder is no model comes last before that.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from etils import epath
 from melama_jax.checkpoints.locks import try_lock
 from melama_jax.checkpoints.storage_errors import os_error
 from melama_jax.errors import InputError, RunFailed
-from melama_jax.files import read_json, require_empty_dir, write_bytes
+from melama_jax.files import require_empty_dir, write_bytes
 
 JOURNAL = "conversion.json"
+_NEW_JOURNAL = "conversion.new"
+_CONTENT, _SCRATCH = "content", "scratch"
 
 
 class Journal:
@@ -45,7 +48,7 @@ class Journal:
     def add(self, finished: Mapping[str, Any]) -> None:
         """Notes tensors whose bytes have been written."""
         self.done |= finished
-        new = self._path if is_bucket(self._path) else self._path.with_suffix(".new")
+        new = self._path if is_bucket(self._path) else self._path.with_name(_NEW_JOURNAL)
         new.write_text(json.dumps({"of": self._of, "boot": _boot(), "done": self.done}))
         if new != self._path:
             new.replace(self._path)
@@ -117,7 +120,7 @@ def conversion_folder(dst: str | os.PathLike[str], of: str) -> Iterator[tuple[ep
     try:
         with _bucket_folder(dst, of) if is_bucket(dst) else _local_folder(Path(dst), of) as made:
             yield made
-    except InputError:
+    except (InputError, RunFailed):
         raise
     except Exception as error:
         storage = os_error(error)
@@ -129,15 +132,34 @@ def conversion_folder(dst: str | os.PathLike[str], of: str) -> Iterator[tuple[ep
         ) from error
 
 
+def scratch_folder(dst: str | os.PathLike[str]) -> Path:
+    """Where the conversion into a local `dst` may write what is no part of it; made when first written to, and removed
+    with what else a conversion needs.
+    """
+    return _partial(Path(dst).resolve()) / _SCRATCH
+
+
+def _partial(dst: Path) -> Path:
+    return dst.with_name(f"{dst.name}.partial")
+
+
 @contextlib.contextmanager
 def _local_folder(dst: Path, of: str) -> Iterator[tuple[epath.Path, Journal]]:
-    partial = dst.absolute().with_name(f"{dst.absolute().name}.partial")
-    content = partial / "content"
-    if partial.is_dir() and not content.exists() and dst.is_dir() and any(dst.iterdir()):
-        shutil.rmtree(partial)  # killed between the last rename and this
-    require_empty_dir(dst)
-    content.mkdir(parents=True, exist_ok=True)
+    dst = dst.resolve()  # a rename would replace a link, and "." has no name
+    if os.path.ismount(dst):
+        raise InputError(dst, "a mount point", "a folder in it: a whole model is put there by one rename")
+    partial = _partial(dst)
+    content = partial / _CONTENT
+    if partial.exists():
+        _require_conversions(partial, dst)
+    else:
+        require_empty_dir(dst)
+    partial.mkdir(parents=True, exist_ok=True)
     with _held(partial):
+        if dst.is_dir() and any(dst.iterdir()) and not content.exists():
+            _remove(partial)  # killed between the last rename and this
+        require_empty_dir(dst)
+        content.mkdir(exist_ok=True)
         journal = _journal(epath.Path(partial / JOURNAL), of, partial, dst)
         if not journal.done:
             shutil.rmtree(content)
@@ -145,13 +167,37 @@ def _local_folder(dst: Path, of: str) -> Iterator[tuple[epath.Path, Journal]]:
         try:
             yield epath.Path(content), journal
         except InputError:
-            shutil.rmtree(partial)
+            _remove(partial)
             raise
         _force_to_disk(content)
+        stands_there = dst.is_dir() and dst.samefile(".")
         if dst.is_dir():
             dst.rmdir()
         content.rename(dst)
-        shutil.rmtree(partial)
+        if stands_there:
+            os.chdir(dst)  # the folder this process stood in is another now
+        _remove(partial)
+
+
+def _require_conversions(partial: Path, dst: Path) -> None:
+    """InputError where a folder that is about to be written to, and removed, is not one that a conversion made."""
+    ours = partial.is_dir() and not partial.is_symlink()
+    if ours:
+        inner = {path.name: path for path in partial.iterdir()}
+        folders = [path for name, path in inner.items() if name in (_CONTENT, _SCRATCH)]
+        begun = JOURNAL in inner or not any(path.is_dir() and any(path.iterdir()) for path in folders)
+        ours = begun and inner.keys() <= {_CONTENT, _SCRATCH, JOURNAL, _NEW_JOURNAL}
+    if not ours:
+        expected = f"nothing there, as {dst.name} is put together there: move it, or choose another DST"
+        raise InputError(partial, "what no conversion left there", expected)
+
+
+def _remove(partial: Path) -> None:
+    """The journal last: what a kill leaves of it is still known for a conversion's."""
+    for name in (_CONTENT, _SCRATCH):
+        if (partial / name).exists():
+            shutil.rmtree(partial / name)
+    shutil.rmtree(partial)
 
 
 @contextlib.contextmanager
@@ -182,13 +228,15 @@ def _force_to_disk(folder: Path) -> None:
 
 def _journal(path: epath.Path, of: str, folder: object, dst: object) -> Journal:
     """The journal that is there, or a new one; InputError where it is another conversion's."""
-    said = _read(path) if path.exists() else {"of": of, "done": {}}
-    if said.get("of") != of:
+    said = _read(path) if path.exists() else None
+    if said is None:
+        said = {"of": of, "done": {}}
+    if said["of"] != of:
         expected = f"the command that began it, with the same source and flags, or {folder} removed"
         raise InputError(folder, f"an unfinished conversion of something else into {dst}", expected)
-    if not is_bucket(path) and said.get("boot", _boot()) != _boot():
+    if said["done"] and not is_bucket(path) and not (_boot() and said.get("boot") == _boot()):
         logging.getLogger(__name__).warning(
-            "%s: the machine was started anew since; this begins again", folder
+            "%s: the machine was started anew since, or may have been; this begins again", folder
         )
         said["done"] = {}
     journal = Journal(path, of, dict(said["done"]))
@@ -208,10 +256,21 @@ def _boot() -> str:
     return path.read_text().strip() if path.exists() else ""
 
 
-def _read(path: epath.Path) -> dict[str, Any]:
+def _read(path: epath.Path) -> dict[str, Any] | None:
+    """What a journal says; None where a machine that went down left it empty or torn.
+
+    Raises:
+        InputError: in a bucket, where files are there whole or not at all: so it is somebody else's.
+    """
+    try:
+        said = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        said = None
+    if isinstance(said, dict) and isinstance(said.get("of"), str) and isinstance(said.get("done"), dict):
+        return said
     if is_bucket(path):
-        return json.loads(path.read_text())
-    return read_json(os.fspath(path))
+        raise InputError(path, "a file that no conversion left there", "a new or empty folder")
+    return None
 
 
 @contextlib.contextmanager

@@ -15,9 +15,11 @@ from melama_jax.checkpoints.weights import DTYPES, Weights, is_stacked
 from melama_jax.conversion.conversion_folder import Journal, conversion_folder, identity, write_whole
 from melama_jax.conversion.hf_import import adds_bos, require_fit, stated_template
 from melama_jax.conversion.hf_names import HF_TENSORS, config_to_hf
-from melama_jax.conversion.open import model_files, open_weights
+from melama_jax.conversion.merging import cast, merged
+from melama_jax.conversion.open import model_at, model_files, open_weights
 from melama_jax.conversion.peft_names import CONFIG_FILE, PEFT_TENSORS, config_to_peft
 from melama_jax.conversion.safetensors_writer import NewTensor, write_file, write_shards
+from melama_jax.conversion.source import SourceWeights
 from melama_jax.errors import InputError
 from melama_jax.models import lora
 from melama_jax.models.params import Path
@@ -26,7 +28,6 @@ from melama_jax.text.hf_files import hf_tokenizer_files
 from melama_jax.text.tokenizer import tokenizer_from_files
 
 MAX_SHARD_SIZE = "5GB"
-_MERGED_ROWS = 1024  # merged at once: a whole matrix would be in memory three times over in float32
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -59,7 +60,9 @@ def to_hf(
     limit = parse_size(max_shard_size)
     if dtype is not None and dtype not in DTYPES:
         raise InputError("--dtype", repr(dtype), " or ".join(DTYPES))
+    src = model_at(src)  # a run that is training gets newer steps meanwhile
     card, weights = open_weights(src)
+    weights = SourceWeights(weights, src)
     if merge_lora and adapter_only:
         raise InputError("--merge-lora and --adapter-only", "both", "one of them")
     if adapter_only and card.lora is None:
@@ -115,38 +118,10 @@ def _tensor(card: ModelCard, weights: Weights, path: Path, layer: int | None, dt
     name, target = hf.at(layer), DTYPES[dtype] if dtype else np.dtype(leaf.dtype)
 
     def read() -> np.ndarray:
-        value = _merged(card, weights, path, layer, target, name)
+        value = merged(weights, card.lora, path, layer, target, name)
         return value.T if hf.transposed else value
 
     return NewTensor(name, shape[::-1] if hf.transposed else shape, target, read)
-
-
-def _merged(
-    card: ModelCard, weights: Weights, path: Path, layer: int | None, dtype: np.dtype, name: str
-) -> np.ndarray:
-    """One parameter in `dtype`, with its adapter, if it has one, added in float32 before."""
-    value = weights.read(path, layer)
-    adapter = {leaf: (*path[:-1], leaf) for leaf in ("lora_a", "lora_b")}
-    if card.lora is None or path[-1] != "kernel" or adapter["lora_a"] not in weights.leaves:
-        return cast(value, dtype, name)
-    lora_a, lora_b = (weights.read(leaf, layer) for leaf in adapter.values())
-    merged = np.empty(value.shape, dtype)
-    for start in range(0, len(value), _MERGED_ROWS):
-        rows = slice(start, start + _MERGED_ROWS)
-        strip = {"kernel": value[rows].astype(np.float32), "lora_a": lora_a[rows], "lora_b": lora_b}
-        merged[rows] = cast(np.asarray(lora.merge(strip, card.lora)["kernel"]), dtype, name)
-    return merged
-
-
-def cast(value: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    """The value in another dtype; InputError where that makes a finite number infinite."""
-    if value.dtype == dtype:
-        return value
-    with np.errstate(over="ignore"):
-        result = value.astype(dtype)
-    if dtype == np.float16 and np.isfinite(value).all() and not np.isfinite(result).all():
-        raise InputError(name, "numbers beyond float16's 65504", "--dtype bfloat16 or float32")
-    return result
 
 
 def _write_adapter(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
@@ -19,7 +18,9 @@ from melama_jax.conversion.conversion_folder import conversion_folder, files_in,
 from melama_jax.conversion.hf_names import HF_TENSORS, ROTARY_TABLE, config_from_hf
 from melama_jax.conversion.named_tensors import require_none_left, take_parameter
 from melama_jax.conversion.orbax_stream import finish_step, stream_params
+from melama_jax.conversion.raw_tensors import same_bits
 from melama_jax.conversion.safetensors_folder import SafetensorsFolder, TensorFolder
+from melama_jax.conversion.source import SourceWeights
 from melama_jax.conversion.torch_bin import TorchBinFolder
 from melama_jax.errors import InputError
 from melama_jax.files import read_json, require_local
@@ -28,6 +29,7 @@ from melama_jax.models.config import LlamaConfig
 from melama_jax.models.families import FAMILIES
 from melama_jax.models.params import Path
 from melama_jax.text.chat import ChatTemplate, template_of_jinja
+from melama_jax.text.hf_tokenizer import CONFIG_FILE, json_object, names_bos
 from melama_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_files
 
 # What a folder may hold of its tokenizer; carried over byte for byte.
@@ -81,7 +83,11 @@ class HfWeights:
         """Some tied models store their head, too; it must be the embedding."""
         embedding, head = HF_TENSORS["embedder", "embedding"].name, HF_TENSORS["lm_head", "kernel"].name
         info = self._rest.pop(head, None) if config.tie_embeddings else None
-        if info is not None and self._folder.read(head).tobytes() != self._folder.read(embedding).tobytes():
+        if info is None:
+            return
+        like, folder = self._folder.tensors[embedding], self._folder
+        alike = (info.shape, info.dtype) == (like.shape, like.dtype)
+        if not alike or not same_bits(folder.strips(head), folder.strips(embedding)):
             raise InputError(f"{info.file} {head}", "another matrix than the embedding", "tied embeddings")
 
 
@@ -138,8 +144,9 @@ def with_tokenizer(card: ModelCard, folder: FilePath) -> ModelCard:
 
 
 def adds_bos(files: dict[str, bytes]) -> bool:
-    """Whether a Hugging Face tokenizer's files put BOS before a text; a LLaMA's do unless they say otherwise."""
-    return tokenizer_config(files).get("add_bos_token") is not False
+    """Whether a Hugging Face tokenizer's files put BOS before a text; a LLaMA's do unless they say otherwise, or say
+    that there is none."""
+    return tokenizer_config(files).get("add_bos_token") is not False and names_bos(files)
 
 
 def stated_template(files: dict[str, bytes]) -> ChatTemplate | None:
@@ -151,10 +158,7 @@ def stated_template(files: dict[str, bytes]) -> ChatTemplate | None:
 
 def tokenizer_config(files: dict[str, bytes]) -> dict[str, Any]:
     """The fields of tokenizer_config.json; none where there is no such file."""
-    try:
-        return dict(json.loads(files.get("tokenizer_config.json", b"{}")))
-    except (ValueError, TypeError) as error:
-        raise InputError("tokenizer_config.json", str(error), "a JSON object") from error
+    return json_object(files, CONFIG_FILE, "the tokenizer")
 
 
 def require_fit(where: object, tokenizer: Tokenizer, config: LlamaConfig) -> None:
@@ -171,10 +175,11 @@ def from_hf(src: str | os.PathLike[str], dst: str | os.PathLike[str]) -> None:
         InputError: `src` is not a whole LLaMA, or `dst` is there and not empty.
     """
     card, weights = open_hf(src)
-    save_converted(dst, card, weights, files_in(src))
+    save_converted(src, dst, card, weights, files_in(src))
 
 
 def save_converted(
+    src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     card: ModelCard,
     weights: Weights,
@@ -185,6 +190,7 @@ def save_converted(
     Two matrices are in memory at most. Killed, the same call goes on with the matrix it was at.
 
     Args:
+        src: what it is made from, as an error names it.
         dst: the new model directory, local or gs://.
         card: what describes the model.
         weights: its parameters.
@@ -198,7 +204,7 @@ def save_converted(
     described = card.to_json()
     with conversion_folder(dst, identity(sources, described)) as (folder, journal):
         step = folder / "checkpoints" / "0"
-        prints = stream_params(step / "params", weights, journal)
+        prints = stream_params(step / "params", SourceWeights(weights, src), journal)
         finish_step(
             step, {"card": described, "fingerprints": StepPrints(digest(described), prints, {}).to_json()}
         )

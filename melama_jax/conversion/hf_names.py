@@ -88,7 +88,7 @@ def config_from_hf(fields: dict[str, Any], where: object) -> LlamaConfig:
         )
     except KeyError as error:
         raise InputError(where, f"no field {error.args[0]}", "a LLaMA's config.json") from error
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise InputError(where, f"{error.where} = {error.found}", error.expected) from error
         raise InputError(where, str(error), "a LLaMA's config.json") from error
@@ -112,6 +112,8 @@ def _window_from_hf(fields: dict[str, Any], family: Family) -> int | None:
         whole = ["full_attention"] * layers
         near = ["sliding_attention"] * layers
         kinds = fields.get("layer_types") or whole[:first] + near[first:]
+        if not isinstance(kinds, list):
+            raise InputError("layer_types", repr(kinds), "a list with a kind for each layer")
         if not fields["use_sliding_window"] or kinds == whole:
             return None
         if kinds != near:
@@ -132,6 +134,8 @@ def _window_to_hf(config: LlamaConfig) -> dict[str, Any]:
 def _rope_from_hf(fields: dict[str, Any], where: object) -> tuple[float, RopeScaling | None]:
     """transformers 4 has rope_theta beside rope_scaling; 5 has both in rope_parameters."""
     rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise InputError("rope_scaling", repr(rope), "an object, or none")
     theta = float(rope.get("rope_theta") or fields.get("rope_theta") or 10000.0)
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":

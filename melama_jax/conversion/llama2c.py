@@ -127,4 +127,4 @@ def from_llama2c(
     # llama2.c's run.c ends a text at bos, which stands between the stories it trains on.
     generation = {"bos_token_id": tokenizer.bos_id, "eos_token_id": [tokenizer.eos_id, tokenizer.bos_id]}
     card = ModelCard(weights.config, tokenizer=tokenizer.files(), generation_config=generation)
-    save_converted(dst, card, weights, [src_bin])
+    save_converted(src_bin, dst, card, weights, [src_bin])

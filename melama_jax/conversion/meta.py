@@ -20,7 +20,7 @@ from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.weights import expected_leaves, layers, stored_dtype
 from melama_jax.conversion.conversion_folder import files_in
 from melama_jax.conversion.hf_import import require_fit, save_converted
-from melama_jax.conversion.raw_tensors import TensorInfo
+from melama_jax.conversion.raw_tensors import TensorInfo, same_bits
 from melama_jax.conversion.torch_file import TorchFile
 from melama_jax.errors import InputError
 from melama_jax.files import read_json, require_local
@@ -163,7 +163,11 @@ def from_meta(
         require_fit(tokenizer_file, tokenizer, weights.config)
         files = tokenizer.files()
     save_converted(
-        dst, ModelCard(weights.config, tokenizer=files, dtype=stored_dtype(weights)), weights, files_in(src)
+        src,
+        dst,
+        ModelCard(weights.config, tokenizer=files, dtype=stored_dtype(weights)),
+        weights,
+        files_in(src),
     )
 
 
@@ -219,7 +223,7 @@ def _config(path: FilePath, ranks: list[TorchFile]) -> LlamaConfig:
         )
     except KeyError as error:
         raise InputError(path, f"no field {error.args[0]}", "the params.json of a LLaMA") from error
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise InputError(path, f"{error.where} = {error.found}", error.expected) from error
         raise InputError(path, str(error), "the params.json of a LLaMA") from error
@@ -227,14 +231,14 @@ def _config(path: FilePath, ranks: list[TorchFile]) -> LlamaConfig:
 
 def _is_tied(ranks: list[TorchFile]) -> bool:
     """Whether the head is the embedding: not stored, or stored again."""
-    return all(
-        _HEAD not in rank.tensors
-        or (
-            rank.tensors[_HEAD].shape == rank.tensors[_EMBEDDING].shape
-            and rank.read(_HEAD).tobytes() == rank.read(_EMBEDDING).tobytes()
-        )
-        for rank in ranks
-    )
+    return all(_HEAD not in rank.tensors or _has_same(rank, _HEAD, _EMBEDDING) for rank in ranks)
+
+
+def _has_same(rank: TorchFile, name: str, other: str) -> bool:
+    first, second = rank.tensors[name], rank.tensors.get(other)
+    if second is None or (first.shape, first.dtype) != (second.shape, second.dtype):
+        return False
+    return same_bits(rank.strips(name), rank.strips(other))
 
 
 def _scaling(fields: dict[str, Any], tied: bool) -> RopeScaling | None:

@@ -37,24 +37,55 @@ class OpenedModel:
     tokenizer: Tokenizer | None
 
 
+@dataclass(frozen=True)
+class ModelAt(os.PathLike[str]):
+    """A model directory, and which step of it: taken for the path of one, it is that step, whatever a run saves since.
+
+    Args:
+        folder: the directory, as it was given.
+        step: of a run; None in a Hugging Face folder.
+    """
+
+    folder: str
+    step: int | None
+
+    def __fspath__(self) -> str:
+        return self.folder
+
+    def __str__(self) -> str:
+        return self.folder
+
+
+def model_at(directory: str | os.PathLike[str]) -> ModelAt:
+    """A model directory at the step that is a run's newest now; InputError where it is none, or has no step."""
+    if isinstance(directory, ModelAt):
+        return directory
+    if not is_run(directory):
+        return ModelAt(os.fspath(directory), None)
+    with RunStore(directory, read_only=True) as store:
+        return ModelAt(os.fspath(directory), _latest(store))
+
+
 def open_weights(directory: str | os.PathLike[str]) -> tuple[ModelCard, Weights]:
     """The card and the unread weights of a model directory of either kind; a run's newest step.
 
     Raises:
         InputError: it is not there, not a model directory, or not a whole one.
     """
-    if not is_run(directory):
-        return open_hf(directory)
-    with RunStore(directory, read_only=True) as store:
-        return _run_weights(store)
+    model = model_at(directory)
+    if model.step is None:
+        return open_hf(model)
+    with RunStore(model, read_only=True) as store:
+        return _run_weights(store, model.step)
 
 
 def model_files(directory: str | os.PathLike[str]) -> list[epath.Path]:
     """The files and folders a model directory is read from: a run's newest step with its frozen weights, or all."""
-    if not is_run(directory):
-        return files_in(directory)
-    with RunStore(directory, read_only=True) as store:
-        step = store.open(_latest(store))
+    model = model_at(directory)
+    if model.step is None:
+        return files_in(model)
+    with RunStore(model, read_only=True) as store:
+        step = store.open(model.step)
         return [step.folder, *({step.frozen} & set(step.folders.values()))]
 
 
@@ -73,15 +104,16 @@ def open_model(
     """
     if dtype is not None and dtype not in DTYPES:
         raise InputError("dtype", repr(dtype), " or ".join(DTYPES))
-    if is_run(directory):
-        with RunStore(directory, read_only=True) as store:
-            card, weights = _run_weights(store)
+    model = model_at(directory)
+    if model.step is not None:
+        with RunStore(model, read_only=True) as store:
+            card, weights = _run_weights(store, model.step)
             if card.quantise is None:
-                params, _ = store.restore(_latest(store), unflatten(_wanted(weights, shardings, dtype)))
+                params, _ = store.restore(model.step, unflatten(_wanted(weights, shardings, dtype)))
             else:
                 params = _by_layers(weights, shardings, dtype)
     else:
-        card, weights = open_hf(directory)
+        card, weights = open_hf(model)
         params = _by_layers(weights, shardings, dtype)
     tokenizer = tokenizer_from_files(card.tokenizer) if card.tokenizer else None
     return OpenedModel(card, params, tokenizer)
@@ -104,10 +136,9 @@ def is_run(directory: str | os.PathLike[str]) -> bool:
     raise InputError(folder, "neither checkpoints/ nor config.json", expected)
 
 
-def _run_weights(store: RunStore) -> tuple[ModelCard, Weights]:
-    step = _latest(store)
-    card = store.card(step)
-    stored = store.weights(step)
+def _run_weights(store: RunStore, step: int) -> tuple[ModelCard, Weights]:
+    opened = store.open(step)
+    card, stored = opened.card, opened.weights()
     weights = stored if card.quantise is None else DequantisedWeights(stored, card.quantise, card.dtype)
     require_leaves(store.directory, weights.leaves, expected_leaves(card.model, card.lora))
     return card, weights

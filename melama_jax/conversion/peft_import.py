@@ -15,7 +15,7 @@ from melama_jax.checkpoints.weights import Weights, expected_leaves
 from melama_jax.conversion.conversion_folder import files_in
 from melama_jax.conversion.hf_import import brings_tokenizer, save_converted, with_tokenizer
 from melama_jax.conversion.named_tensors import require_none_left, take_parameter
-from melama_jax.conversion.open import model_files, open_weights
+from melama_jax.conversion.open import model_at, model_files, open_weights
 from melama_jax.conversion.peft_names import CONFIG_FILE, PEFT_TENSORS, config_from_peft
 from melama_jax.conversion.safetensors_folder import SafetensorsFolder, TensorFolder
 from melama_jax.conversion.torch_bin import TorchBinFolder
@@ -106,8 +106,9 @@ def from_peft(src: str | os.PathLike[str], base: str | os.PathLike[str], dst: st
     Raises:
         InputError: see open_peft; or `dst` is there and not empty.
     """
+    base = model_at(base)
     card, weights = open_peft(src, base)
-    save_converted(dst, card, weights, [*files_in(src), *model_files(base)])
+    save_converted(src, dst, card, weights, [*files_in(src), *model_files(base)])
 
 
 def _tensors(folder: FilePath) -> TensorFolder:

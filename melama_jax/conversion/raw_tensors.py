@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -38,6 +38,27 @@ def read_tensor(info: TensorInfo) -> np.ndarray:
     with info.file.open("rb") as stream:
         stream.seek(info.offset)
         return _read(stream, info, math.prod(info.shape)).reshape(info.shape)
+
+
+def read_strips(info: TensorInfo) -> Iterator[np.ndarray]:
+    """Yields the tensor as it is stored, some rows at a time (a vector whole)."""
+    if len(info.shape) != 2:
+        yield read_tensor(info)
+        return
+    rows, columns = info.shape
+    with info.file.open("rb") as stream:
+        stream.seek(info.offset)
+        for start in range(0, rows, _STRIP):
+            count = min(_STRIP, rows - start)
+            yield _read(stream, info, count * columns).reshape(count, columns)
+
+
+def same_bits(first: Iterable[np.ndarray], second: Iterable[np.ndarray]) -> bool:
+    """Whether two tensors of one shape and dtype, each in strips, are equal; reads no further than they are."""
+    return all(
+        np.array_equal(np.ascontiguousarray(one).view(np.uint8), np.ascontiguousarray(other).view(np.uint8))
+        for one, other in zip(first, second, strict=True)
+    )
 
 
 def read_transposed(info: TensorInfo) -> np.ndarray:

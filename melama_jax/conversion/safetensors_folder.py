@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from melama_jax.checkpoints.weights import DTYPES
-from melama_jax.conversion.raw_tensors import TensorInfo, read_tensor, read_transposed
+from melama_jax.conversion.raw_tensors import TensorInfo, read_strips, read_tensor, read_transposed
 from melama_jax.errors import InputError
 from melama_jax.files import read_json, require_file
 
@@ -35,6 +35,10 @@ class TensorFolder(Protocol):
 
     def read(self, name: str, transposed: bool = False) -> np.ndarray:
         """One tensor in the dtype it is stored in, in C order; turned over where asked for."""
+        ...
+
+    def strips(self, name: str) -> Iterator[np.ndarray]:
+        """Yields the same tensor a few rows at a time."""
         ...
 
 
@@ -61,17 +65,27 @@ class SafetensorsFolder:
         """See TensorFolder.read."""
         return read_transposed(self.tensors[name]) if transposed else read_tensor(self.tensors[name])
 
+    def strips(self, name: str) -> Iterator[np.ndarray]:
+        """See TensorFolder.strips."""
+        return read_strips(self.tensors[name])
+
 
 def shard_files(folder: Path, single: str) -> list[Path]:
-    """The files of a model: those that `single`.index.json names, or `single` itself."""
-    index = folder / f"{single}.index.json"
-    if not index.exists():
+    """The files of a model: `single`, or those that `single`.index.json names."""
+    index = _index(folder, single)
+    if index is None:
         return [require_file(folder / single)]
     names = sorted(set(_weight_map(index).values()))
     for name in names:
         if Path(name).name != name or name in ("", ".", ".."):
             raise InputError(index, f"the file {name!r}", "names of files in the same folder")
     return [_require_inside(folder, require_file(folder / name)) for name in names]
+
+
+def _index(folder: Path, single: str) -> Path | None:
+    """The index that counts: none beside the one file, which is what transformers loads then."""
+    index = folder / f"{single}.index.json"
+    return index if index.exists() and not (folder / single).is_file() else None
 
 
 def _require_inside(folder: Path, file: Path) -> Path:
@@ -84,8 +98,8 @@ def _require_inside(folder: Path, file: Path) -> Path:
 
 def check_index(folder: Path, single: str, tensors: Mapping[str, TensorInfo]) -> None:
     """InputError where an index puts a tensor elsewhere than it is."""
-    index = folder / f"{single}.index.json"
-    if not index.exists():
+    index = _index(folder, single)
+    if index is None:
         return
     weight_map = _weight_map(index)
     for name in sorted({*weight_map, *tensors}):
@@ -116,7 +130,7 @@ def read_header(file: Path) -> Iterator[tuple[str, TensorInfo]]:
         raw = stream.read(length)
     try:
         header = json.loads(raw, object_pairs_hook=_without_repeats)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(file, f"a header that is not JSON ({error})", "a safetensors file") from error
     if not isinstance(header, dict):
         raise InputError(file, "a header that is not an object", "a safetensors file")
@@ -143,7 +157,7 @@ def _entry(file: Path, name: str, entry: Any) -> tuple[TensorInfo, tuple[int, in
         ) from error
     if not all(isinstance(number, int) and number >= 0 for number in (*shape, first, last)):
         raise InputError(f"{file} {name}", f"the header entry {entry!r}", "whole numbers")
-    if code not in _CODES:
+    if not isinstance(code, str) or code not in _CODES:
         raise InputError(f"{file} {name}", f"dtype {code!r}", f"one of {', '.join(_CODES)}")
     return TensorInfo(shape, DTYPES[_CODES[code]], file), (first, last)
 

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Any
@@ -27,6 +26,7 @@ from melama_jax.checkpoints.card import T5X_CARD_FILE, ModelCard
 from melama_jax.checkpoints.damage import Damaged, reading
 from melama_jax.checkpoints.orbax_weights import tree_handler
 from melama_jax.checkpoints.weights import expected_leaves, require_leaves, stored_dtype
+from melama_jax.conversion.conversion_folder import scratch_folder
 from melama_jax.conversion.hf_import import save_converted
 from melama_jax.conversion.open import open_weights
 from melama_jax.errors import InputError
@@ -74,18 +74,16 @@ def from_t5x(
         InputError: `src` is not a whole checkpoint of such a model, nothing says which model it is, or `dst` is there
             and not empty.
     """
-    target = require_empty_dir(dst).absolute()
+    target = require_empty_dir(dst)
     folder = _checkpoint(epath.Path(src))
     card = open_weights(model)[0] if model is not None else read_card(folder.parent)
     if card is None:
         expected = "the card of a run with t5x/pretrain.gin; without it give --model DIR"
         raise InputError(folder.parent / T5X_CARD_FILE, "no such file", expected)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp") as scratch:
-        weights = T5xWeights(folder, FilePath(scratch))
-        require_leaves(folder, weights.leaves, expected_leaves(card.model))
-        card = dataclasses.replace(card, lora=None, dtype=stored_dtype(weights))
-        save_converted(target, card, weights, [folder])
+    weights = T5xWeights(folder, scratch_folder(target))
+    require_leaves(folder, weights.leaves, expected_leaves(card.model))
+    card = dataclasses.replace(card, lora=None, dtype=stored_dtype(weights))
+    save_converted(src, target, card, weights, [folder])
 
 
 class T5xWeights:
@@ -93,7 +91,8 @@ class T5xWeights:
 
     Args:
         folder: the checkpoint's.
-        scratch: an empty folder, where a parameter is laid out anew, a layer a chunk, before its layers are read.
+        scratch: a folder that may be written to when parameters are read: one is laid out anew there, a layer a chunk,
+            before its layers are read. It need not be there; what it holds is overwritten.
 
     Raises:
         InputError: it is no T5X checkpoint, or one of its arrays is not there.

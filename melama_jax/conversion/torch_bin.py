@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +36,7 @@ class TorchBinFolder:
     def read(self, name: str, transposed: bool = False) -> np.ndarray:
         """See TensorFolder.read."""
         return self._files[name].read(name, transposed)
+
+    def strips(self, name: str) -> Iterator[np.ndarray]:
+        """See TensorFolder.strips."""
+        return self._files[name].strips(name)

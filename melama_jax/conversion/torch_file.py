@@ -5,39 +5,52 @@ from __future__ import annotations
 import contextlib
 import pickle
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from melama_jax.checkpoints.weights import DTYPES
-from melama_jax.conversion.raw_tensors import TensorInfo, read_tensor, read_transposed
+from melama_jax.conversion.raw_tensors import TensorInfo, read_strips, read_tensor, read_transposed
 from melama_jax.errors import InputError
+
+_NAME_LENGTHS = (
+    26  # where a zip record's own header says how long its name and extra field are, behind 4 bytes of it
+)
+_AS_SAVED = "records as torch.save lays them out, not packed anew"
+_SAFE = "2.6"  # below, a crafted file got code past weights_only (CVE-2025-32434)
 
 
 class TorchFile:
     """The state dict of one file. Needs torch, which is imported here alone.
 
-    A zip file (torch 1.6 and later) holds tensors uncompressed: they are located, and read one by one. Of an older
-    file, and for a tensor that is a view turned over, the whole file is loaded, and let go of again.
+    A zip file (torch 1.6 and later) holds tensors uncompressed: they are located, and read one by one; for a tensor
+    that is a view turned over it is mapped. An older file is loaded whole, once, by the first tensor that is read.
 
     Args:
         file: .bin or .pth.
 
     Raises:
-        InputError: naming the file or tensor, where it is not plain weights.
+        InputError: naming the file or tensor, where it is not plain weights, or they do not lie there as torch.save
+            puts them; or torch is older than 2.6.
     """
 
     def __init__(self, file: Path):
         self.file = file
         self._is_zip = _is_zip(file)
         self._located: set[str] = set()
+        self._loaded: Mapping[str, Any] | None = None
         self.tensors: dict[str, TensorInfo] = {}
-        for name, tensor in _load(file, self._is_zip, locate=self._is_zip).items():
+        state = _load(file, self._is_zip, locate=self._is_zip)
+        records = _records(file) if self._is_zip else {}
+        for name, tensor in state.items():
             dtype = str(getattr(tensor, "dtype", type(tensor).__name__)).removeprefix("torch.")
             if dtype not in DTYPES:
                 raise InputError(f"{file} {name}", f"dtype {dtype}", f"one of {', '.join(DTYPES)}")
+            if self._is_zip:
+                _require_whole(f"{file} {name}", tensor, records)
             offset = _offset(tensor) if self._is_zip else None
             self.tensors[name] = TensorInfo(tuple(tensor.shape), DTYPES[dtype], file, offset or 0)
             if offset is not None:
@@ -50,9 +63,57 @@ class TorchFile:
             return read_transposed(info) if transposed else read_tensor(info)
         import torch
 
+        state = self._loaded or _load(self.file, self._is_zip)
+        if not self._is_zip:
+            self._loaded = state
         bits = torch.int32 if info.dtype.itemsize == 4 else torch.int16  # NumPy knows no torch.bfloat16
-        loaded = _load(self.file, self._is_zip)[name].detach()
+        loaded = state[name].detach()
         return (loaded.t() if transposed else loaded).contiguous().view(bits).numpy().view(info.dtype).copy()
+
+    def strips(self, name: str) -> Iterator[np.ndarray]:
+        """See TensorFolder.strips."""
+        if name in self._located:
+            yield from read_strips(self.tensors[name])
+        else:
+            yield self.read(name)
+
+
+def _records(file: Path) -> dict[int, int]:
+    """Where the data of each record of a zip file begin -> how many bytes they are.
+
+    InputError where one is compressed, or where tensors' records stand in another order than torch.save wrote them in:
+    torch reckons from that order where each lies, and looks at none.
+    """
+    found: dict[int, int] = {}
+    try:
+        with zipfile.ZipFile(file) as opened, file.open("rb") as stream:
+            records = sorted(opened.infolist(), key=lambda record: record.header_offset)
+            for record in records:
+                if record.compress_type != zipfile.ZIP_STORED:
+                    raise InputError(f"{file} {record.filename}", "a compressed record", _AS_SAVED)
+                stream.seek(record.header_offset + _NAME_LENGTHS)
+                lengths = sum(int.from_bytes(stream.read(2), "little") for _ in range(2))
+                found[record.header_offset + _NAME_LENGTHS + 4 + lengths] = record.file_size
+    except zipfile.BadZipFile as error:
+        raise InputError(file, f"no readable PyTorch file ({error})", "a whole PyTorch file") from error
+    names = [record.filename.partition("/")[2] for record in records]
+    keys = [int(name[5:]) for name in names if name.startswith("data/") and name[5:].isdecimal()]
+    if ".format_version" in names and keys != sorted(keys):
+        raise InputError(file, "records in another order", _AS_SAVED)
+    return found
+
+
+def _require_whole(where: str, tensor: Any, records: Mapping[int, int]) -> None:
+    """InputError where a tensor of a located state dict is not the beginning of one of the file's records."""
+    storage = tensor.untyped_storage()
+    start = getattr(storage, "_checkpoint_offset", None)
+    if start is None:
+        return
+    if int(start) not in records:
+        raise InputError(where, "its record at another place", _AS_SAVED)
+    if storage.nbytes() > records[int(start)]:
+        expected = f"the {storage.nbytes()} that it is said to have"
+        raise InputError(where, f"a record of {records[int(start)]} bytes", expected)
 
 
 def _offset(tensor: Any) -> int | None:
@@ -73,10 +134,16 @@ def _load(file: Path, is_zip: bool, locate: bool = False) -> Mapping[str, Any]:
     try:
         import torch
         from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch.torch_version import TorchVersion
     except ImportError as error:
         raise InputError(
             file, "a PyTorch file, and no torch here", "torch installed, or safetensors"
         ) from error
+    if TorchVersion(torch.__version__) < TorchVersion(_SAFE):
+        found = f"a PyTorch file, and torch {torch.__version__} here"
+        raise InputError(
+            file, found, "torch 2.6 or later, which never runs what a file holds; or safetensors"
+        )
     try:
         with warnings.catch_warnings(), FakeTensorMode() if locate else contextlib.nullcontext():
             warnings.simplefilter("ignore")  # on foreign pickles, which are refused below

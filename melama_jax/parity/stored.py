@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from melama_jax.checkpoints.weights import Weights, is_stacked, stored_dtype
+from melama_jax.checkpoints.weights import Weights, is_stacked, piece_name, stored_dtype
 from melama_jax.conversion.folder_contents import Progress
-from melama_jax.models import lora
+from melama_jax.conversion.merging import merged
 from melama_jax.models.config import LoraConfig
 from melama_jax.models.params import Path
 
@@ -32,13 +31,8 @@ class StoredWeights:
 
     def read(self, path: Path, layer: int | None) -> np.ndarray:
         """See Weights.read; a kernel and its adapter are summed in float32 and rounded once."""
-        value, dtype = self._weights.read(path, layer), self.leaves[path].dtype
-        pair = {name: (*path[:-1], name) for name in ("lora_a", "lora_b")}
-        if self._adapters is not None and pair["lora_a"] in self._weights.leaves:
-            piece = {name: self._weights.read(leaf, layer) for name, leaf in pair.items()}
-            piece["kernel"] = value.astype(np.float32)
-            value = np.asarray(lora.merge(jax.tree.map(jnp.asarray, piece), self._adapters)["kernel"])
-        return value.astype(dtype, copy=False)
+        dtype = self.leaves[path].dtype
+        return merged(self._weights, self._adapters, path, layer, dtype, piece_name(path, layer))
 
     @property
     def dtype(self) -> str:

@@ -13,7 +13,7 @@ from melama_jax.conversion.certificate import FILE, Certificate, write_certifica
 from melama_jax.conversion.folder_contents import Progress, contents
 from melama_jax.conversion.hf_import import open_hf
 from melama_jax.conversion.hf_names import HF_TENSORS
-from melama_jax.conversion.open import open_weights
+from melama_jax.conversion.open import model_at, open_weights
 from melama_jax.errors import RunFailed
 from melama_jax.models.config import LlamaConfig
 from melama_jax.models.params import count, param_shapes
@@ -48,14 +48,16 @@ def verify_export(
         InputError: a directory is not a whole model.
     """
     folder = Path(dst)
+    src = model_at(src)
+    whose = str(src) if src.step is None else f"{src} at step {src.step}"
     card, weights = open_weights(src)
     exported_card, exported = open_hf(folder)
     (folder / FILE).unlink(missing_ok=True)
     if exported_card.model != card.model:
-        raise RunFailed(f"{folder / 'config.json'}: describes another model than {src}")
+        raise RunFailed(f"{folder / 'config.json'}: describes another model than {whose}")
     stored = StoredWeights(weights, card.lora, {path: leaf.dtype for path, leaf in exported.leaves.items()})
     for path, layer in other_tensors(stored, exported, progress):
-        raise RunFailed(f"{folder}: {HF_TENSORS[path].at(layer)} does not hold the numbers of {src}")
+        raise RunFailed(f"{folder}: {HF_TENSORS[path].at(layer)} does not hold the numbers of {whose}")
     sides = Sides(exceeds_memory(card.model) if streamed is None else streamed, progress)
     found = compare(card, weights, stored, exported, folder, sides)
     _require_parity(folder, found)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from melama_jax.errors import InputError
-from melama_jax.text.hf_tokenizer import CONFIG_FILE, JSON_FILE, SPECIALS_FILE
+from melama_jax.text.hf_tokenizer import CONFIG_FILE, JSON_FILE, SPECIALS_FILE, json_object, token_text
 from melama_jax.text.sentencepiece_to_hf import fast_tokenizer
 
 ADDED_FILE = "added_tokens.json"
@@ -24,8 +24,8 @@ def added_tokens(files: Mapping[str, bytes], beyond: int, where: object) -> list
     Raises:
         InputError: a file is not what it should be, two tokens have one id, or their ids leave a gap.
     """
-    config, specials, plain, whole = (_object(files, name, where) for name in STATING_FILES)
-    special_texts = {_text(value) for value in _values(specials) + _values(config)}
+    config, specials, plain, whole = (json_object(files, name, where) for name in STATING_FILES)
+    special_texts = {token_text(value) for value in _values(specials) + _values(config)}
     found: dict[int, dict[str, Any]] = {}
     try:
         for text, id_ in plain.items():
@@ -59,20 +59,8 @@ def with_added_tokens(
     return {JSON_FILE: json.dumps(spec, ensure_ascii=False).encode(), **named}
 
 
-def _object(files: Mapping[str, bytes], name: str, where: object) -> dict[str, Any]:
-    try:
-        return dict(json.loads(files.get(name, b"{}")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{name} beside {where}", str(error), "a JSON object") from error
-
-
 def _values(fields: Mapping[str, Any]) -> list[Any]:
     """What special tokens a file names: bos_token and the like, and the lists of more."""
     named = [value for name, value in fields.items() if name.endswith("_token")]
     more = [fields.get(name) for name in ("additional_special_tokens", "extra_special_tokens")]
     return named + [value for values in more if isinstance(values, list) for value in values]
-
-
-def _text(value: Any) -> str | None:
-    content = value.get("content") if isinstance(value, dict) else value
-    return content if isinstance(content, str) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tokenizers
@@ -15,6 +15,7 @@ JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 SPECIALS_FILE = "special_tokens_map.json"
 FILES = (JSON_FILE, CONFIG_FILE, SPECIALS_FILE)
+MODEL_FILES = ("generation_config.json", "config.json")  # of the model; they name special tokens by id
 
 # What the name of a special token is where no config file says so: LLaMA 1-2, Llama 3, Gemma.
 USUAL_NAMES = {
@@ -34,7 +35,8 @@ class HfTokenizer:
 
     Args:
         files: `tokenizer.json`, and `tokenizer_config.json` or `special_tokens_map.json` where there is one;
-            they name bos, eos, unk and pad. Without them the usual names are tried.
+            they name bos, eos, unk and pad. Without them the usual names are tried. Qwen's name no bos: there the
+            model's `generation_config.json` or `config.json` may say it, and `tokenizer_config.json` is kept with it.
         where: how an error names `tokenizer.json`.
 
     Raises:
@@ -43,13 +45,9 @@ class HfTokenizer:
 
     def __init__(self, files: dict[str, bytes], where: object = JSON_FILE):
         self._files = {name: files[name] for name in FILES if name in files}
-        try:
-            spec = json.loads(self._files[JSON_FILE])
-            vocab = tokenizers.Tokenizer.from_str(self._files[JSON_FILE].decode()).get_vocab()
-        except Exception as error:  # tokenizers raises plain Exception
-            found = f"no tokenizer ({str(error)[:120]})"
-            raise InputError(where, found, "a Hugging Face tokenizer.json") from error
+        spec, vocab = _read(self._files, where)
         self.vocab_size = max(vocab.values()) + 1
+        self._files = _with_bos_of_model(self._files, files, vocab, where)
         self.special_names = _special_names(self._files, vocab, where)
         self.bos_id = self._special_id("bos", vocab, where)
         self.eos_id = self._special_id("eos", vocab, where)
@@ -62,9 +60,8 @@ class HfTokenizer:
 
     def _special_id(self, kind: str, vocab: dict[str, int], where: object) -> int:
         if kind not in self.special_names:
-            expected = (
-                f"a {kind}_token of its vocabulary, named in {CONFIG_FILE} or {SPECIALS_FILE} beside it"
-            )
+            by_id = ", or by bos_token_id in config.json" if kind == "bos" else ""
+            expected = f"a {kind}_token of its vocabulary, named in {CONFIG_FILE} or {SPECIALS_FILE} beside it{by_id}"
             raise InputError(where, f"no {kind} token", expected)
         return vocab[self.special_names[kind]]
 
@@ -103,19 +100,71 @@ class HfTokenizer:
         return HfTokenizer, (self.files(),)
 
 
+def json_object(files: Mapping[str, bytes], name: str, where: object) -> dict[str, Any]:
+    """The fields of a file beside a tokenizer, none where it is not there; InputError where it is no JSON object."""
+    try:
+        return dict(json.loads(files.get(name, b"{}")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{name} beside {where}", str(error), "a JSON object") from error
+
+
+def token_text(value: Any) -> str | None:
+    """A special token's text, as files give it: plain, or with flags."""
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None
+
+
+def names_bos(files: Mapping[str, bytes], where: object = JSON_FILE) -> bool:
+    """Whether a Hugging Face tokenizer's files say what BOS is. Qwen's do not: it puts none before a text.
+
+    Silent files do where the vocabulary has a usual one (SentencePiece's always has).
+    """
+    fields = json_object(files, CONFIG_FILE, where)
+    if "bos_token" in fields or JSON_FILE not in files:
+        return fields.get("bos_token", "") is not None
+    return _says_bos(files, _read(files, where)[1], where)
+
+
+def _says_bos(files: Mapping[str, bytes], vocab: Mapping[str, int], where: object) -> bool:
+    stated = [json_object(files, name, where) for name in (CONFIG_FILE, SPECIALS_FILE)]
+    if any(token_text(fields.get("bos_token")) in vocab for fields in stated):
+        return True
+    refused = any("bos_token" in fields and fields["bos_token"] is None for fields in stated)
+    return not refused and any(name in vocab for name in USUAL_NAMES["bos"])
+
+
+def _with_bos_of_model(
+    files: dict[str, bytes], beside: Mapping[str, bytes], vocab: Mapping[str, int], where: object
+) -> dict[str, bytes]:
+    """`files`, where they say no bos, with the one that the model's configs give by its id, to start segments."""
+    if _says_bos(files, vocab, where):
+        return files
+    texts = {id_: text for text, id_ in vocab.items()}
+    ids = (json_object(beside, name, where).get("bos_token_id") for name in MODEL_FILES)
+    bos = next((texts[id_] for id_ in ids if isinstance(id_, int) and id_ in texts), None)
+    if bos is None:
+        return files
+    config = json_object(files, CONFIG_FILE, where) | {"bos_token": bos}
+    return files | {CONFIG_FILE: json.dumps(config, indent=2, ensure_ascii=False).encode()}
+
+
+def _read(files: Mapping[str, bytes], where: object) -> tuple[dict[str, Any], dict[str, int]]:
+    """`tokenizer.json` parsed, and its vocabulary with the added tokens."""
+    try:
+        spec = json.loads(files[JSON_FILE])
+        return spec, tokenizers.Tokenizer.from_str(files[JSON_FILE].decode()).get_vocab()
+    except Exception as error:  # tokenizers raises plain Exception
+        found = f"no tokenizer ({str(error)[:120]})"
+        raise InputError(where, found, "a Hugging Face tokenizer.json") from error
+
+
 def _special_names(files: dict[str, bytes], vocab: dict[str, int], where: object) -> dict[str, str]:
     """Kind ("bos", "eos", "unk", "pad") to the token's text, of those that the vocabulary holds."""
     named: dict[str, str] = {}
     for file in (CONFIG_FILE, SPECIALS_FILE):
-        if file not in files:
-            continue
-        try:
-            values: dict[str, Any] = json.loads(files[file])
-        except ValueError as error:
-            raise InputError(f"{file} beside {where}", "no JSON", "a JSON object") from error
+        values = json_object(files, file, where)
         for kind in USUAL_NAMES:
-            value = values.get(f"{kind}_token")
-            text = value.get("content") if isinstance(value, dict) else value
+            text = token_text(values.get(f"{kind}_token"))
             if text in vocab:
                 named.setdefault(kind, text)
     for kind, names in USUAL_NAMES.items():

@@ -57,9 +57,9 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
     Args:
         path: a SentencePiece `*.model`, Llama 3's tiktoken file (told by its content), a Hugging Face `*.json` (with
-            these two the config files beside it are read), or a folder with `tokenizer.model` or `tokenizer.json`.
-            Of a folder's, a SentencePiece model is preferred to a `tokenizer.json` unless the folder adds tokens
-            to it, a `tokenizer.json` to a tiktoken file.
+            these two the config files beside it are read, with a `*.json` the model's, too), or a folder with
+            `tokenizer.model` or `tokenizer.json`. Of a folder's, a SentencePiece model is preferred to a
+            `tokenizer.json` unless the folder adds tokens to it, a `tokenizer.json` to a tiktoken file.
 
     Raises:
         InputError: nothing is there, or it is no tokenizer.
@@ -67,9 +67,10 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     path = Path(path)
     if path.is_dir():
         return _folder_tokenizer(path)
-    content, beside = require_file(path).read_bytes(), _stating_files(path.parent)
+    content, beside = require_file(path).read_bytes(), _files_of(path.parent, STATING_FILES)
     if path.suffix == ".json":
-        return HfTokenizer({**beside, hf_tokenizer.JSON_FILE: content}, path)
+        model = _files_of(path.parent, hf_tokenizer.MODEL_FILES)
+        return HfTokenizer({**beside, **model, hf_tokenizer.JSON_FILE: content}, path)
     if is_tiktoken(content):
         return HfTokenizer({**tiktoken_files(content, path), **beside}, path)
     return SentencePieceTokenizer(content, path)
@@ -96,7 +97,7 @@ def _folder_tokenizer(folder: Path) -> Tokenizer:
     content = require_file(model).read_bytes()
     if is_tiktoken(content):
         return load_tokenizer(json_file if json_file.is_file() else model)
-    tokenizer, beside = SentencePieceTokenizer(content, model), _stating_files(folder)
+    tokenizer, beside = SentencePieceTokenizer(content, model), _files_of(folder, STATING_FILES)
     added = added_tokens(beside, tokenizer.vocab_size, folder)
     if not added:
         return tokenizer
@@ -105,6 +106,6 @@ def _folder_tokenizer(folder: Path) -> Tokenizer:
     return HfTokenizer(with_added_tokens(content, added, beside), model)
 
 
-def _stating_files(folder: Path) -> dict[str, bytes]:
-    """The files beside a tokenizer that name special and added tokens."""
-    return {name: (folder / name).read_bytes() for name in STATING_FILES if (folder / name).is_file()}
+def _files_of(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Those of a folder's files that are there."""
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -21,7 +23,7 @@ from melama_jax.conversion.hf_import import from_hf, open_hf
 from melama_jax.conversion.open import open_model
 from melama_jax.conversion.safetensors_folder import SafetensorsFolder
 from melama_jax.errors import InputError
-from tests.conversion.models import hf_model
+from tests.conversion.models import LLAMA3_ROPE, hf_logits, hf_model, our_logits, raw_tensors, token_ids
 
 INDEX = "model.safetensors.index.json"
 
@@ -103,6 +105,8 @@ def test_headers_that_lie(single):
         ({"data_offsets": [first - 4, last - 4]}, "bytes"),
         ({"data_offsets": [last, first]}, "bytes"),
         ({"data_offsets": None}, "data_offsets"),
+        ({"dtype": ["F32"]}, "dtype ['F32']"),
+        ({"dtype": None}, "dtype None"),
     ):
         write({**header, name: {**header[name], **entry}})
         refused(single, "model.safetensors", part)
@@ -110,6 +114,8 @@ def test_headers_that_lie(single):
     refused(single, "not an object")
     write(b"{not json")
     refused(single, "not JSON")
+    write(b'{"a":' * 10**5)
+    refused(single, "model.safetensors", "not JSON")
     repeated = json.dumps(header)[:-1] + f', "{name}": ' + json.dumps(header[name]) + "}"
     write(repeated.encode())
     refused(single, "twice")
@@ -333,6 +339,13 @@ def test_another_architecture_is_named(single):
         ({"attention_bias": True}, ("attention_bias", "True")),
         ({"hidden_act": "gelu"}, ("hidden_act", "gelu")),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, ("rope_type 'yarn'",)),
+        ({"rope_parameters": None, "rope_scaling": "dynamic"}, ("rope_scaling = 'dynamic'",)),
+        ({"rope_parameters": [1e4]}, ("rope_scaling = [10000.0]",)),
+        ({"rope_parameters": LLAMA3_ROPE | {"original_max_position_embeddings": 1e999}}, ("infinity",)),
+        (
+            {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "layer_types": 3},
+            ("layer_types = 3", "config.json"),
+        ),
         ({"num_attention_heads": 0}, ("num_heads", "0")),
         ({"num_key_value_heads": 3}, ("num_kv_heads", "3")),
         ({"hidden_size": "big"}, ("config.json",)),
@@ -346,6 +359,127 @@ def test_another_architecture_is_named(single):
     refused(single, "config.json", "no field vocab_size")
     (single / "config.json").write_text("[]")
     refused(single, "config.json", "a JSON object")
+
+
+def beside_an_index(sharded: Path, single: Path, name: str) -> Path:
+    """Shards and their index, and beside them another model in one file."""
+    edit_tensors(single, lambda tensors: tensors["model.norm.weight"].mul_(3))
+    if name == "model.safetensors":
+        shutil.copy(single / name, sharded / name)
+    else:
+        torch.save(load_file(single / "model.safetensors"), bin_shards(sharded) / name)
+    return sharded
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_one_file_beside_an_index_is_what_transformers_takes(sharded, single, tmp_path, name):
+    folder = beside_an_index(sharded, single, name)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    from_hf(folder, tmp_path / "run")
+    to_hf(tmp_path / "run", tmp_path / "out")
+    assert raw_tensors(tmp_path / "out") == raw_tensors(single)
+    ids = token_ids(96)
+    np.testing.assert_allclose(our_logits(tmp_path / "run", ids), hf_logits(theirs, ids), rtol=0, atol=1e-4)
+
+
+def as_bin(single: Path, **how) -> Path:
+    """The folder's model as one PyTorch file."""
+    torch.save(load_file(single / "model.safetensors"), single / "pytorch_model.bin", **how)
+    (single / "model.safetensors").unlink()
+    return single / "pytorch_model.bin"
+
+
+def repacked(
+    file: Path,
+    compression: int = zipfile.ZIP_STORED,
+    change=lambda name, content: content,
+    leave_out: str = "nothing",
+    order=None,
+) -> None:
+    """A PyTorch file's records packed anew."""
+    with zipfile.ZipFile(file) as opened:
+        records = {name: opened.read(name) for name in opened.namelist() if not name.endswith(leave_out)}
+    with zipfile.ZipFile(file, "w", compression) as made:
+        for name in sorted(records, key=order) if order else records:
+            made.writestr(name, change(name, records[name]))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"compression": zipfile.ZIP_DEFLATED}, "compressed record"),
+        ({"change": lambda name, all_: all_}, "another place"),
+        ({"order": lambda name: name[::-1]}, "another order"),
+    ],
+    ids=["compressed", "elsewhere", "reordered"],
+)
+def test_a_pytorch_file_packed_anew_is_refused(single, how, said):
+    """torch says where a record would lie, not where it lies: the bytes there are no numbers of that tensor."""
+    repacked(as_bin(single), **how)
+    refused(single, "pytorch_model.bin", said)
+
+
+def test_an_older_one_packed_anew_is_read_where_its_records_lie(single):
+    want = raw_tensors(single)
+    repacked(as_bin(single), leave_out=".format_version", order=lambda name: name[::-1])
+    from_hf(single, single.parent / "run")
+    to_hf(single.parent / "run", single.parent / "out")
+    assert raw_tensors(single.parent / "out") == want
+
+
+def test_a_record_with_fewer_bytes_than_its_tensor(single):
+    """The next record's bytes would be taken for the rest."""
+    cut = {
+        "leave_out": ".format_version",
+        "change": lambda name, all_: all_[:64] if "data/3" in name else all_,
+    }
+    repacked(as_bin(single), **cut)
+    refused(single, "pytorch_model.bin model.", "64 bytes")
+
+
+def test_an_old_torch_is_refused(single, monkeypatch):
+    as_bin(single)
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    refused(single, "torch 2.5.1+cpu", "torch 2.6")
+    monkeypatch.setattr(torch, "__version__", "2.10.0")
+    from_hf(single, single.parent / "run")
+
+
+def test_an_old_file_is_loaded_once_for_its_list_and_once_for_all_tensors(single, monkeypatch):
+    want = raw_tensors(single)
+    as_bin(single, _use_new_zipfile_serialization=False)
+    loads, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **more: loads.append(args) or load(*args, **more))
+    from_hf(single, single.parent / "run")
+    assert len(loads) == 2
+    to_hf(single.parent / "run", single.parent / "out")
+    assert raw_tensors(single.parent / "out") == want
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "old"])
+def test_a_tied_head_that_is_stored_is_compared_to_the_last_row(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("melama_jax.conversion.raw_tensors._STRIP", 40)  # 96 rows: two strips and a rest
+    model = hf_model("llama3-like")
+    model.save_pretrained(tmp_path / "in")
+    tensors = load_file(tmp_path / "in" / "model.safetensors")
+    embedding = tensors["model.embed_tokens.weight"]
+
+    def save(head: torch.Tensor) -> None:
+        state = tensors | {"lm_head.weight": head}
+        if kind == "safetensors":
+            save_file(state, tmp_path / "in" / "model.safetensors", {"format": "pt"})
+        else:
+            (tmp_path / "in" / "model.safetensors").unlink(missing_ok=True)
+            zipped = kind == "zip"
+            torch.save(state, tmp_path / "in" / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+
+    other = embedding.clone()
+    other[-1, -1] += 1
+    for head in (other, embedding[:-1].clone(), embedding.half()):
+        save(head)
+        refused(tmp_path / "in", "lm_head.weight", "another matrix than the embedding")
+    save(embedding.clone())
+    from_hf(tmp_path / "in", tmp_path / "run")
 
 
 class Evil:

@@ -65,3 +65,13 @@ def test_to_a_bucket_and_back_and_on_where_it_was_cut_off(tmp_path, monkeypatch)
 def test_a_source_in_a_bucket_is_to_be_mounted(tmp_path):
     with pytest.raises(InputError, match=r"gs://bucket/in.*a mounted bucket"):
         from_hf("gs://bucket/in", tmp_path / "run")
+
+
+def test_a_file_of_the_journals_name_that_is_none_is_left_alone(tmp_path):
+    theirs = tmp_path / "bucket" / "models" / "run" / JOURNAL
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text('{"theirs": 1}')
+    hf_model("llama2").save_pretrained(tmp_path / "in")
+    with local_buckets(tmp_path), pytest.raises(InputError, match="no conversion left there"):
+        from_hf(tmp_path / "in", RUN)
+    assert theirs.read_text() == '{"theirs": 1}'

@@ -11,8 +11,15 @@ import pytest
 from etils import epath
 from safetensors.numpy import load_file
 
-from melama_jax.conversion.conversion_folder import JOURNAL, conversion_folder, files_in, identity
+from melama_jax.conversion.conversion_folder import (
+    JOURNAL,
+    conversion_folder,
+    files_in,
+    identity,
+    scratch_folder,
+)
 from melama_jax.conversion.safetensors_writer import NewTensor, write_shards
+from melama_jax.conversion.source import SourceWeights
 from melama_jax.errors import InputError, RunFailed
 
 
@@ -65,6 +72,99 @@ def test_a_machine_that_went_down_begins_again(tmp_path, monkeypatch, caplog):
     assert "begins again" in caplog.text
 
 
+def test_a_machine_that_does_not_say_whether_it_went_down_begins_again(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("melama_jax.conversion.conversion_folder._boot", lambda: "")
+    begin(tmp_path / "dst")
+    with conversion_folder(tmp_path / "dst", "a") as (_, journal):
+        assert journal.done == {}
+    assert "begins again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "torn", ["", '{"of": "a", "do', "[1]", '{"of": "a"}', '{"done": {}}', "[" * 10**5, "\x00" * 100]
+)
+def test_a_torn_journal_begins_again(tmp_path, torn):
+    begin(tmp_path / "dst")
+    (tmp_path / "dst.partial" / JOURNAL).write_text(torn)
+    with conversion_folder(tmp_path / "dst", "a") as (folder, journal):
+        assert journal.done == {} and list(folder.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["dst"]
+
+
+@pytest.mark.parametrize(
+    "there", ["thesis.txt", "content/thesis.txt", "scratch/thesis.txt", "content/inner/"]
+)
+@pytest.mark.parametrize("dst", ["new", "empty", "full"])
+def test_a_folder_of_that_name_that_is_no_conversions_is_left_alone(tmp_path, there, dst):
+    theirs = tmp_path / "dst.partial" / there
+    theirs.parent.mkdir(parents=True)
+    theirs.mkdir() if there.endswith("/") else theirs.write_text("years of work")
+    if dst != "new":
+        (tmp_path / "dst").mkdir()
+    if dst == "full":
+        (tmp_path / "dst" / "model").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with (
+        pytest.raises(InputError, match=r"dst\.partial: found what no conversion left"),
+        conversion_folder(tmp_path / "dst", "a"),
+    ):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_file_or_a_link_of_that_name_is_left_alone(tmp_path, link):
+    partial, elsewhere = tmp_path / "dst.partial", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    partial.symlink_to(elsewhere) if link else partial.touch()
+    with pytest.raises(InputError, match="no conversion left"), conversion_folder(tmp_path / "dst", "a"):
+        pass
+    assert partial.is_symlink() == link and partial.exists()
+
+
+def test_scratch_goes_with_the_rest(tmp_path):
+    dst, scratch = tmp_path / "dst", scratch_folder(tmp_path / "dst")
+    with pytest.raises(Cut), conversion_folder(dst, "a"):
+        scratch.mkdir()
+        (scratch / "chunk").touch()
+        raise Cut
+    with conversion_folder(dst, "a"):
+        assert (scratch / "chunk").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["dst"] and not any(dst.iterdir())
+
+
+def test_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "dst").mkdir()
+    monkeypatch.chdir(tmp_path / "dst")
+    with conversion_folder(".", "a") as (folder, _):
+        (folder / "file").write_text("1")
+    assert Path("file").read_text() == "1"
+    assert [path.name for path in tmp_path.iterdir()] == ["dst"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_a_folder_stays_one(tmp_path, there):
+    (tmp_path / "disk").mkdir()
+    if there:
+        (tmp_path / "disk" / "model").mkdir()
+    (tmp_path / "dst").symlink_to(tmp_path / "disk" / "model")
+    with conversion_folder(tmp_path / "dst", "a") as (folder, _):
+        (folder / "file").write_text("1")
+    assert (tmp_path / "dst").is_symlink() and (tmp_path / "disk" / "model" / "file").read_text() == "1"
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["model"]
+
+
+def test_a_mount_point_is_refused_before_any_work(tmp_path, monkeypatch):
+    (tmp_path / "dst").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "dst")
+    with (
+        pytest.raises(InputError, match="dst: found a mount point"),
+        conversion_folder(tmp_path / "dst", "a"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["dst"]
+
+
 def test_bad_input_leaves_nothing(tmp_path):
     begin(tmp_path / "dst")
     with pytest.raises(InputError, match="a field"), conversion_folder(tmp_path / "dst", "a"):
@@ -95,6 +195,23 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(tmp_path):
         conversion_folder(tmp_path / "dst", "a"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert (tmp_path / "dst.partial" / JOURNAL).exists()
+
+
+def test_a_source_that_is_gone_is_named_and_keeps_what_is_done(tmp_path):
+    class Gone:
+        def __init__(self) -> None:
+            self.leaves = {}
+
+        def read(self, path, layer):
+            return (tmp_path / "src" / "file").read_bytes()
+
+    begin(tmp_path / "dst")
+    with (
+        pytest.raises(RunFailed, match=r"^SRC: could not be read: No such file.*src/file"),
+        conversion_folder(tmp_path / "dst", "a"),
+    ):
+        SourceWeights(Gone(), "SRC").read(("norm",), None)
     assert (tmp_path / "dst.partial" / JOURNAL).exists()
 
 

@@ -17,7 +17,7 @@ from melama_jax.conversion.meta import from_meta
 from melama_jax.conversion.open import open_model
 from melama_jax.errors import InputError
 from melama_jax.models.llama import Llama
-from tests.conversion.models import LLAMA3_ROPE, hf_logits, hf_model, raw_tensors, token_ids
+from tests.conversion.models import KINDS, LLAMA3_ROPE, hf_logits, hf_model, raw_tensors, token_ids
 
 NAMES = {
     "self_attn.q_proj": ("attention.wq", 0),
@@ -118,11 +118,35 @@ def test_scaled_rotary_frequencies_are_llama_31s(tmp_path):
     )
     from_meta(folder, tmp_path / "run")
     scaling = open_model(tmp_path / "run").card.model.rope_scaling
+    assert scaling is not None
     assert (scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor) == (
         LLAMA3_ROPE["factor"],
         LLAMA3_ROPE["low_freq_factor"],
         LLAMA3_ROPE["high_freq_factor"],
     )
+
+
+def test_a_head_stored_again_is_llama_32s_tied_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(KINDS, "tied", {"tie_word_embeddings": True})
+    theirs = hf_model("tied")
+    folder = write_meta(tmp_path / "meta", theirs, 1, 0)
+    state = torch.load(folder / "consolidated.00.pth", weights_only=True)
+    assert torch.equal(state["output.weight"], state["tok_embeddings.weight"])
+    from_meta(folder, tmp_path / "run")
+    assert open_model(tmp_path / "run").card.model.tie_embeddings
+    ids = token_ids(96)
+    assert np.abs(our_logits(tmp_path / "run", ids) - hf_logits(theirs, ids)).max() <= 1e-4
+    # Its rotary factor is not in params.json, and follows from that.
+    params = json.loads((folder / "params.json").read_text()) | {"use_scaled_rope": True}
+    (folder / "params.json").write_text(json.dumps(params))
+    from_meta(folder, tmp_path / "scaled")
+    scaling = open_model(tmp_path / "scaled").card.model.rope_scaling
+    assert scaling is not None and scaling.factor == 32.0
+    # One number apart, in the last row, it is a head of its own.
+    edit(folder / "consolidated.00.pth", lambda state: state["output.weight"][-1, -1].add_(1))
+    from_meta(folder, tmp_path / "untied")
+    model = open_model(tmp_path / "untied").card.model
+    assert not model.tie_embeddings and model.rope_scaling is not None and model.rope_scaling.factor == 8.0
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from flax import serialization
 
 from melama_jax.checkpoints.card import ModelCard
 from melama_jax.checkpoints.weights import expected_leaves
+from melama_jax.conversion.conversion_folder import Journal
 from melama_jax.conversion.open import open_model
 from melama_jax.conversion.t5x_checkpoint import from_t5x, write_card
 from melama_jax.errors import InputError
@@ -82,6 +83,31 @@ def test_every_bit_arrives_in_the_stored_dtype(kind, dtype, tmp_path):
     found = flatten(opened.params)
     for path, array in random_arrays(dtype).items():
         assert found[path].dtype == dtype and np.asarray(found[path]).tobytes() == array.tobytes()
+    assert {one.name for one in tmp_path.iterdir()} == {"run", "model"}
+
+
+def test_what_was_killed_leaves_nothing_once_it_is_done(tmp_path, monkeypatch):
+    """A kill leaves the parameter that is laid out anew; the same command goes on, and it is gone."""
+
+    class Killed(BaseException):
+        pass
+
+    def add(self, finished) -> None:
+        noted(self, finished)
+        if len(self.done) > 8:
+            raise Killed
+
+    save_orbax(tmp_path / "run", random_arrays())
+    write_card(tmp_path / "run", ModelCard(CONFIG))
+    noted = Journal.add
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Journal, "add", add)
+        from_t5x(tmp_path / "run", tmp_path / "model")
+    assert {one.name for one in tmp_path.iterdir()} == {"run", "model.partial"}
+    assert (tmp_path / "model.partial" / "scratch").is_dir()
+    from_t5x(tmp_path / "run", tmp_path / "model")
+    found = flatten(open_model(tmp_path / "model").params)
+    assert all(np.array_equal(found[path], array) for path, array in random_arrays().items())
     assert {one.name for one in tmp_path.iterdir()} == {"run", "model"}
 
 

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 import torch
 import transformers
 
+from melama_jax.checkpoints.store import RunStore
 from melama_jax.cli.main import main
+from melama_jax.conversion import hf_export
 from melama_jax.conversion.certificate import FILE, check, read_certificate
+from melama_jax.conversion.conversion_folder import Journal
 from melama_jax.conversion.hf_export import to_hf
 from melama_jax.conversion.hf_import import from_hf, open_hf
 from melama_jax.conversion.hf_names import HF_TENSORS, HfTensor
-from melama_jax.conversion.open import open_weights
+from melama_jax.conversion.open import open_model, open_weights
 from melama_jax.errors import RunFailed
+from melama_jax.models import lora
 from melama_jax.parity import ours, transformers_side, verify
 from melama_jax.parity.difference import TOLERANCE, difference
 from melama_jax.parity.prompts import LENGTH, prompt_ids
+from melama_jax.parity.stored import StoredWeights, other_tensors
 from melama_jax.parity.verify import verify_export
-from tests.conversion.models import SHAPE, hf_logits, hf_model
+from tests.conversion.models import SHAPE, hf_logits, hf_model, raw_tensors
 from tests.conversion.test_adapters import LORA, lora_run, our_logits
 
 
@@ -124,6 +131,66 @@ def test_merged_adapters_are_held_against_the_adapted_model(tmp_path, dtype, str
     assert found.to_source.largest == pytest.approx(apart, abs=1e-6 * found.to_source.scale)
     assert found.rounded == (dtype == torch.bfloat16)
     assert found.to_rounded_source.tight
+
+
+def test_adapters_merged_in_strips_are_held_against_the_same_strips(tmp_path, monkeypatch):
+    """A product of all rows may round another way than that of some; the matrix here has a strip and a rest."""
+    monkeypatch.setitem(SHAPE, "intermediate_size", 1200)
+    strips = []
+    merge = lora.merge
+    monkeypatch.setattr(
+        lora, "merge", lambda strip, config: strips.append(len(strip["kernel"])) or merge(strip, config)
+    )
+    run, _ = lora_run(tmp_path, LORA["two"])
+    to_hf(run, tmp_path / "out", merge_lora=True)
+    exported, strips[:] = strips[:], []
+    assert {1024, 176} <= set(exported)
+    card, weights = open_weights(run)
+    _, found = open_hf(tmp_path / "out")
+    stored = StoredWeights(weights, card.lora, {path: leaf.dtype for path, leaf in found.leaves.items()})
+    assert list(other_tensors(stored, found)) == []
+    assert sorted(strips) == sorted(exported)
+
+
+def test_a_run_that_trains_on_is_exported_and_verified_at_one_step(tmp_path, run, monkeypatch):
+    def train_on() -> None:
+        opened = open_model(run)
+        newer = jax.tree.map(lambda array: array + 1, opened.params)
+        with RunStore(run, keep_last=9) as store:
+            store.save(store.steps()[-1] + 1, newer, None, opened.card, blocking=True)
+
+    def then_trains(original):
+        def wrapped(*args, **kwargs):
+            result = original(*args, **kwargs)
+            train_on()
+            return result
+
+        return wrapped
+
+    expected = raw_tensors(tmp_path / "in")
+    for name in ("open_weights", "model_files"):
+        monkeypatch.setattr(hf_export, name, then_trains(getattr(hf_export, name)))
+    assert main(["convert", "to-hf", str(run), str(tmp_path / "out"), "--verify"]) == 0
+    assert RunStore(run, read_only=True).steps() == [0, 1, 2]
+    assert raw_tensors(tmp_path / "out") == expected
+    with pytest.raises(RunFailed, match=r"does not hold the numbers of .*run at step 2"):
+        verify_export(run, tmp_path / "out")
+
+
+@pytest.mark.parametrize("after", [0, 8])  # before its first matrix is read; between two layers
+def test_a_step_that_goes_meanwhile_is_the_source_s_failure(tmp_path, run, capsys, monkeypatch, after):
+    monkeypatch.setattr("melama_jax.conversion.safetensors_writer._NOTED_BYTES", 0)
+    add = Journal.add
+
+    def noted(self, finished):
+        add(self, finished)
+        if len(self.done) >= after:
+            shutil.rmtree(run / "checkpoints" / "0", ignore_errors=True)
+
+    monkeypatch.setattr(Journal, "add", noted)
+    assert main(["convert", "to-hf", str(run), str(tmp_path / "out")]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"melama convert: {run}") and str(tmp_path / "out") not in line
 
 
 def spoil(folder, name, change):
@@ -241,8 +308,18 @@ def test_the_command_line_certifies_or_says_why_not(tmp_path, run, capsys, monke
     said = capsys.readouterr().out
     assert "greedy choices are the same" in said and f"wrote {out}" in said
     assert main(["convert", "check", str(out)]) == 0
+    certified = (out / FILE).read_bytes()
+    (out / FILE).unlink()  # as a kill leaves it that came while the export was proven
+    capsys.readouterr()
+    assert main(["convert", "verify", str(run), str(out)]) == 0
+    assert capsys.readouterr().out == said.replace(f"wrote {out}", f"wrote {out / FILE}")
+    assert (out / FILE).read_bytes() == certified
     assert main(["convert", "to-hf", str(run), str(tmp_path / "a"), "--adapter-only", "--verify"]) == 2
     assert "--verify" in capsys.readouterr().err
+    assert (
+        main(["convert", "to-hf", str(run), "gs://bucket/out", "--verify"]) == 2
+    )  # before it is exported there
+    assert "gs://bucket/out: found a bucket's address" in capsys.readouterr().err
     path = ("layers", "mlp", "gate_proj", "kernel")  # gate and up exchanged, both ways
     up = ("layers", "mlp", "up_proj", "kernel")
     gate_tensor, up_tensor = HF_TENSORS[path], HF_TENSORS[up]
