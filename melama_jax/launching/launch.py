@@ -128,6 +128,8 @@ def check_run(run: Run, where: Slice, slices: int, mounted: bool) -> None:
     ):
         if mounted and folder is not None and not folder.startswith(f"{MOUNT}/"):
             raise InputError(name, folder, f"a path below {MOUNT}, the bucket: hosts share nothing else")
+    if run.local_dir is not None and run.local_dir.startswith(MOUNT):
+        raise InputError("LOCAL_DIR", run.local_dir, "a path on each host's own disk, not the bucket")
 
 
 def travelling_files(gin: GinArguments, checkout: Path) -> tuple[str, ...]:
