@@ -344,7 +344,10 @@ def test_a_launcher_that_fails_or_is_missing_is_exit_1(tools, capsys, monkeypatc
             ["--on", "skypilot", "--gin.LOCAL_DIR=/gcs/copies"],
             "LOCAL_DIR: found /gcs/copies; expected a path on",
         ),
-        (["--on", "skypilot", "--gin.BATCH_SIZE=8"], "BATCH_SIZE: found 8; expected a multiple of 8"),
+        (
+            ["--on", "skypilot", "--gin.BATCH_SIZE=8", "--gin.MICRO_BATCHES=4"],
+            "BATCH_SIZE: found 8; expected a multiple of 8",
+        ),
         (
             ["--on", "skypilot", "--gin.DATA_DIR=records"],
             "DATA_DIR: found records; expected a path below /gcs",
