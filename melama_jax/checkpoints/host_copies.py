@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from orbax.checkpoint.experimental.emergency.p2p import options as p2p_options
@@ -118,11 +119,13 @@ class HostCopies:
         try:
             found = self._manager.restore(step, Composite(state=asked))
         except Exception as error:  # whatever a library makes of a file that was cut or changed
-            raise Damaged(self.directory, f"step {step} cannot be read: {error}") from error
+            raise Damaged(epath.Path(self.directory), f"step {step} cannot be read: {error}") from error
         assert found is not None
         tree, said = found["state"]["tree"], found["state"]["proof"]
         if bytes(np.asarray(said.addressable_data(0))) != bytes(self._proof_of(tree)):
-            raise Damaged(self.directory, f"step {step}: of other settings, or other bits than were saved")
+            raise Damaged(
+                epath.Path(self.directory), f"step {step}: of other settings, or other bits than were saved"
+            )
         return tree
 
     def _proof_of(self, tree: Any) -> np.ndarray:
