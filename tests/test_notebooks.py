@@ -64,6 +64,7 @@ def test_notebooks_are_committed_clean(path):
             assert not cell.outputs and cell.execution_count is None, cell.id
 
 
+@pytest.mark.slow
 def test_first_steps(here):
     printed = executed("first_steps", here)
     (work,) = here.glob("first_steps_*")
@@ -76,6 +77,7 @@ def test_first_steps(here):
     assert (work / "export" / "model.safetensors").is_file() and (work / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_plan_a_pod(here):
     pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install 'melama-jax[tpu]'")
     printed = executed("plan_a_pod", here)

@@ -32,6 +32,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.slow
 def test_ours_stays_ahead_of_splash_on_v5p(tmp_path):
     pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install 'melama-jax[tpu]'")
     file = tmp_path / "rows.json"

@@ -74,7 +74,7 @@ def test_candidates_divide_the_batch_and_use_tensor_only_where_rows_run_out():
 
 CASES = [
     pytest.param(candidate("v5e-4", remat="none"), {}, marks=pytest.mark.slow),
-    pytest.param(candidate("v5e-4", remat="full", micro_batches=4), {}),
+    pytest.param(candidate("v5e-4", remat="full", micro_batches=4), {}, marks=pytest.mark.slow),
     pytest.param(
         candidate("v5e-4", remat="attention", tensor=2), {"lora": LoraConfig()}, marks=pytest.mark.slow
     ),

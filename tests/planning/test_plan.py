@@ -103,6 +103,7 @@ def test_every_product_is_counted_once_and_what_is_computed_again_twice():
     assert flops[1] - flops[0] == pytest.approx(repeated, rel=0.005)
 
 
+@pytest.mark.slow
 def test_grouped_query_kernel_in_a_sharded_step_runs_forward_once():
     """fsdp and tensor parallelism, two query heads a key head: a policy that keeps attention's output spares the
     backward pass a second forward kernel, and what is offloaded waits in host memory."""

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import flax.linen as nn, jax, numpy as np
 from melama_jax.models.config import LlamaConfig
@@ -30,6 +32,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_every_mesh_starts_from_the_same_weights():
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run(

@@ -44,7 +44,6 @@ CASES = {  # those of OFTEN in every run of the tests, the others among the slow
 }
 OFTEN = {
     "1 device, micro-batches",
-    "2, data",
     "2, sequence",
     "4, fsdp and tensor",
     "8, slice, data and fsdp",
