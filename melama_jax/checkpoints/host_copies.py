@@ -8,13 +8,12 @@ bit what was saved, is held here. Copies never replace checkpoints: what no host
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from melama_jax.checkpoints.agreement import first_decides, raise_together
 from melama_jax.checkpoints.damage import Damaged, from_words, to_words
 from melama_jax.checkpoints.fingerprints import fingerprints
 from melama_jax.checkpoints.step_prints import name_leaves
-from melama_jax.checkpoints.storage_errors import os_error
+from melama_jax.checkpoints.storage_errors import in_words, storage_failing_as
 from melama_jax.checkpoints.store import leave_preemption_alone
 from melama_jax.errors import InputError, RunFailed
 
@@ -141,19 +140,11 @@ class HostCopies:
     def _sharding(self) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec())
 
-    @contextlib.contextmanager
-    def _storing(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            storage = os_error(error)
-            if storage is None:
-                raise
-            why = storage.strerror or str(storage)
-            raise RunFailed(
-                f"{self.directory}: {doing}: {why}; free space there, or run without LOCAL_DIR: run again continues "
-                "at the newest checkpoint"
-            ) from error
+    def _storing(self, doing: str) -> AbstractContextManager[None]:
+        wanted = "free space there, or run without LOCAL_DIR: run again continues at the newest checkpoint"
+        return storage_failing_as(
+            lambda error: RunFailed(f"{self.directory}: {doing}: {in_words(error)}; {wanted}")
+        )
 
 
 def copies_folder(local_dir: str, run_folder: Path, mesh: Mesh) -> Path:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 
-from melama_jax.errors import RunFailed
+from melama_jax.errors import InputError, RunFailed
 
 # TensorStore's messages: "... No space left on device [os_error_code='28']", or a status of the storage service.
 _OS_ERROR = re.compile(r"os_error_code='(\d+)'")
@@ -37,6 +38,25 @@ def os_error(error: BaseException) -> OSError | None:
     return None
 
 
+@contextlib.contextmanager
+def storage_failing_as(said: Callable[[OSError], RunFailed]) -> Iterator[None]:
+    """A block where what storage says, through whichever library, is raised as `said` puts it; the rest passes."""
+    try:
+        yield
+    except (InputError, RunFailed):
+        raise
+    except Exception as error:
+        storage = os_error(error)
+        if storage is None:
+            raise
+        raise said(storage) from error
+
+
+def in_words(error: OSError) -> str:
+    """What the operating system says, and of which file where it names one."""
+    return (error.strerror or str(error)) + (f" ({error.filename})" if error.filename else "")
+
+
 def storage_failed(error: OSError, folder: object, doing: str, newest: int | None) -> RunFailed:
     """One line: the folder, what could not be done and why, what to do, and where a run goes on.
 
@@ -46,10 +66,8 @@ def storage_failed(error: OSError, folder: object, doing: str, newest: int | Non
         doing: "step 12 could not be saved".
         newest: the newest whole checkpoint.
     """
-    why = error.strerror or str(error)
-    where = f" ({error.filename})" if error.filename else ""
     kept = "no checkpoint was saved yet" if newest is None else f"run again continues at step {newest}"
-    return RunFailed(f"{folder}: {doing}: {why}{where}; {_what_to_do(error)}; {kept}")
+    return RunFailed(f"{folder}: {doing}: {in_words(error)}; {_what_to_do(error)}; {kept}")
 
 
 def _what_to_do(error: OSError) -> str:

@@ -24,7 +24,7 @@ from melama_jax.checkpoints.damage import Damaged, from_words, to_words
 from melama_jax.checkpoints.fingerprints import fingerprints
 from melama_jax.checkpoints.orbax_weights import OrbaxWeights, tree_handler
 from melama_jax.checkpoints.step_prints import StepPrints, digest, name_leaves, param_prints, params_to_json
-from melama_jax.checkpoints.storage_errors import os_error, storage_failed
+from melama_jax.checkpoints.storage_errors import storage_failed, storage_failing_as
 from melama_jax.checkpoints.stored_step import COMMIT_MARKER, FROZEN, StoredStep, open_step
 from melama_jax.checkpoints.weights import is_stacked
 from melama_jax.models.params import Params, flatten, unflatten
@@ -199,16 +199,11 @@ class RunStore:
         with contextlib.suppress(*([Exception] if kind is not None else [])):
             self.close()
 
-    @contextlib.contextmanager
-    def _storing(self, doing: str) -> Any:
+    def _storing(self, doing: str) -> contextlib.AbstractContextManager[None]:
         """Turns what storage says into RunFailed: one line, with where the run goes on."""
-        try:
-            yield
-        except Exception as error:
-            storage = os_error(error)
-            if storage is None:
-                raise
-            raise storage_failed(storage, self.directory, doing, self.latest_step()) from error
+        return storage_failing_as(
+            lambda error: storage_failed(error, self.directory, doing, self.latest_step())
+        )
 
     def _writer(self) -> ocp.CheckpointManager:
         if self._manager is None:

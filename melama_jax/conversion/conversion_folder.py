@@ -21,7 +21,7 @@ from typing import Any
 from etils import epath
 
 from melama_jax.checkpoints.locks import try_lock
-from melama_jax.checkpoints.storage_errors import os_error
+from melama_jax.checkpoints.storage_errors import in_words, storage_failing_as
 from melama_jax.errors import InputError, RunFailed
 from melama_jax.files import require_empty_dir, write_bytes
 
@@ -117,19 +117,17 @@ def conversion_folder(dst: str | os.PathLike[str], of: str) -> Iterator[tuple[ep
         InputError: `dst` is not empty, holds another unfinished conversion, or one that runs now.
         RunFailed: storage failed.
     """
-    try:
-        with _bucket_folder(dst, of) if is_bucket(dst) else _local_folder(Path(dst), of) as made:
-            yield made
-    except (InputError, RunFailed):
-        raise
-    except Exception as error:
-        storage = os_error(error)
-        if storage is None:
-            raise
-        why = storage.strerror or str(storage)
-        raise RunFailed(
-            f"{dst}: could not be written: {why}; the same command again goes on from here"
-        ) from error
+
+    def said(error: OSError) -> RunFailed:
+        return RunFailed(
+            f"{dst}: could not be written: {in_words(error)}; the same command again goes on from here"
+        )
+
+    with (
+        storage_failing_as(said),
+        _bucket_folder(dst, of) if is_bucket(dst) else _local_folder(Path(dst), of) as made,
+    ):
+        yield made
 
 
 def scratch_folder(dst: str | os.PathLike[str]) -> Path:

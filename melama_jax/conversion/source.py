@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from melama_jax.checkpoints.storage_errors import os_error
+from melama_jax.checkpoints.storage_errors import in_words, storage_failing_as
 from melama_jax.checkpoints.weights import Weights
-from melama_jax.errors import InputError, RunFailed
+from melama_jax.errors import RunFailed
 from melama_jax.models.params import Path
 
 
@@ -27,14 +27,7 @@ class SourceWeights:
 
     def read(self, path: Path, layer: int | None) -> np.ndarray:
         """See Weights.read; RunFailed where storage fails, or the files are gone."""
-        try:
+        with storage_failing_as(
+            lambda error: RunFailed(f"{self._where}: could not be read: {in_words(error)}")
+        ):
             return self._weights.read(path, layer)
-        except (InputError, RunFailed):
-            raise
-        except Exception as error:
-            storage = os_error(error)
-            if storage is None:
-                raise
-            why = storage.strerror or str(storage)
-            file = f" ({storage.filename})" if storage.filename else ""
-            raise RunFailed(f"{self._where}: could not be read: {why}{file}") from error
