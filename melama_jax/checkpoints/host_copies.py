@@ -169,7 +169,7 @@ def copies_folder(local_dir: str, run_folder: Path, mesh: Mesh) -> Path:
 
 def _require_own(folder: Path) -> None:
     """InputError where another process of the run writes to the same folder: on one machine, or a shared mount."""
-    mine, others = folder / f"of-{jax.process_index()}", []
+    mine = folder / f"of-{jax.process_index()}"
     for left in folder.glob("of-*"):
         left.unlink(missing_ok=True)
     multihost_utils.sync_global_devices("copies: cleared")

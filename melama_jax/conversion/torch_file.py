@@ -16,9 +16,8 @@ from melama_jax.checkpoints.weights import DTYPES
 from melama_jax.conversion.raw_tensors import TensorInfo, read_strips, read_tensor, read_transposed
 from melama_jax.errors import InputError
 
-_NAME_LENGTHS = (
-    26  # where a zip record's own header says how long its name and extra field are, behind 4 bytes of it
-)
+# Where a zip record's own header says how long its name and extra field are, behind 4 bytes of it.
+_NAME_LENGTHS = 26
 _AS_SAVED = "records as torch.save lays them out, not packed anew"
 _SAFE = "2.6"  # below, a crafted file got code past weights_only (CVE-2025-32434)
 

@@ -87,10 +87,8 @@ def run_loop(
     while step < course.train_steps:
         state, metrics = course.train_step(state, next(batches))
         unread.append(metrics)
-        if (
-            len(unread) > 1
-        ):  # one step waits on the device, no more: who asks the run to stop will not wait for ten
-            jax.block_until_ready(unread[-2])
+        # One step waits on the device, no more: who asks the run to stop will not wait for ten.
+        jax.block_until_ready(unread[-2:-1])
         step, turn = step + 1, turn + 1
         stopped = stop(turn)
         wanted = [hook for hook in hooks if hook.due(step)]

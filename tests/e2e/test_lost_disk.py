@@ -12,12 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from melama_jax.conversion.open import open_model
-from melama_jax.models.params import flatten
 from tests.e2e.test_hosts import MODEL
+from tests.e2e.test_kill_nine import bits
 from tests.training.conftest import make_data
 
 STEPS = 80
@@ -42,10 +40,6 @@ def start(folder: Path, run: str, *bindings: str) -> subprocess.Popen:
 def copied(disk: Path) -> bool:
     """Whether a host's disk holds a finished copy."""
     return any(disk.glob("*/*/[0-9]*/commit_success.txt"))
-
-
-def bits(folder: Path) -> dict[tuple[str, ...], bytes]:
-    return {path: np.asarray(leaf).tobytes() for path, leaf in flatten(open_model(folder).params).items()}
 
 
 @pytest.mark.slow
