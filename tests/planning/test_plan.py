@@ -257,6 +257,7 @@ def test_slices_are_laid_out_along_their_own_axis():
     assert [{device.slice_index for device in part.flat} for part in grid] == [{0}, {1}]
 
 
+WHOLE_ON_EACH_CHIP = {"v6e-8"}  # LoRA of a model that fits a chip: nothing to gather
 POD_FILES = sorted(path.stem for path in (config_folders()[0] / "slices").glob("v*.gin"))
 
 
@@ -270,7 +271,7 @@ def test_each_slice_s_gin_file_suits_its_slice(name):
     unset = {"MODEL_DIR": "", "DATA_DIR": "", "TRAIN_STEPS": 1, "INIT_FROM": None}
     read, _ = load_run(GinArguments(files), unset=unset)
     setup = set_up(read, model_config(read), slice_devices(where, int(slices or 1)))
-    assert setup.mesh.shape["fsdp"] == where.chips
+    assert setup.mesh.shape["data" if name in WHOLE_ON_EACH_CHIP else "fsdp"] == where.chips
 
 
 def test_without_the_compiler_the_user_is_told_what_to_install(monkeypatch):
