@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import gin
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ from melama_jax.checkpoints.orbax_weights import tree_handler
 from melama_jax.kernels.attention import attention, cached_attention
 from melama_jax.models.llama import Llama
 from melama_jax.models.params import boxed_param_shapes, flatten
-from melama_jax.partitioning.rules import param_shardings
+from melama_jax.partitioning.rules import RULES
 from melama_jax.training.loss import next_token_loss, shift
 from melama_jax.training.state import new_state
 from melama_jax.training.step import make_train_step
@@ -126,7 +127,8 @@ def shapes(state: Any) -> Any:
 def specs(llama: Llama, partitioner: Any, state: Any) -> dict[str, tuple[str, str, bool]]:
     """parameter -> (T5X's PartitionSpec, ours, whether its array and both moments lie as ours says)."""
     theirs = flatten(partitioner.get_mesh_axes(shapes(state)).params.unfreeze())
-    wanted = flatten(param_shardings(boxed_param_shapes(llama), partitioner.mesh))
+    names = nn.get_partition_spec(boxed_param_shapes(llama))
+    wanted = flatten(nn.logical_to_mesh_sharding(names, partitioner.mesh, RULES))
     adam = state.param_states[1][0]
     arrays = [flatten(tree.unfreeze()) for tree in (state.params, adam.mu, adam.nu)]
 

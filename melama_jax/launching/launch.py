@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from melama_jax.errors import InputError
 from melama_jax.gin_edge import GinArguments, config_folders
+from melama_jax.partitioning.mesh import AXES
 from melama_jax.planning.slices import Slice
+from melama_jax.training.attention import SEQUENCE, check_length
 from melama_jax.training.config import Run
 from melama_jax.training.setup import cut_batch
 
@@ -121,6 +123,7 @@ def check_run(run: Run, where: Slice, slices: int, mounted: bool) -> None:
     sizes = run.mesh.sizes(where.chips * slices)
     run.mesh.require_slices(slices)
     cut_batch(run, sizes)
+    check_length(run.seq_len, sizes[AXES.index(SEQUENCE)], run.model.window if run.model else None)
     for name, folder in (
         ("MODEL_DIR", run.model_dir),
         ("DATA_DIR", run.data_dir),
@@ -128,7 +131,7 @@ def check_run(run: Run, where: Slice, slices: int, mounted: bool) -> None:
     ):
         if mounted and folder is not None and not folder.startswith(f"{MOUNT}/"):
             raise InputError(name, folder, f"a path below {MOUNT}, the bucket: hosts share nothing else")
-    if run.local_dir is not None and run.local_dir.startswith(MOUNT):
+    if run.local_dir is not None and PurePosixPath(run.local_dir).is_relative_to(MOUNT):
         raise InputError("LOCAL_DIR", run.local_dir, "a path on each host's own disk, not the bucket")
 
 

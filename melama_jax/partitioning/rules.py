@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
@@ -14,6 +16,7 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
     ("act_embed", None),
     # weights; an activation's heads, mlp and vocab are split the same way
     ("embed", "fsdp"),
+    ("embed_out", "fsdp"),  # of o_proj and down_proj; see ROWS
     ("heads", "tensor"),
     ("kv_heads", "tensor"),
     ("head_dim", None),
@@ -25,9 +28,40 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
 )
 
 
+# o_proj and down_proj by rows: a TPU turns a gradient to scatter it by columns, and not by rows. 70B's step on 64 v4
+# chips is predicted 0.6% faster so. Only where every device's rows are whole tiles: others would be padded.
+ROWS = (
+    ("embed", "fsdp"),
+    ("heads", ("tensor", "fsdp")),
+    ("mlp", ("tensor", "fsdp")),
+    *RULES,
+)
+_TILE = 16  # rows of a bfloat16 tile, two of float32
+
+
 def param_shardings(boxed_shapes: Any, mesh: Mesh) -> Any:
-    """A NamedSharding for every parameter, from the logical names its box carries."""
-    return nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed_shapes), mesh, RULES)
+    """A NamedSharding for every parameter, from the logical names its box carries and its shape."""
+
+    def place(names: PartitionSpec, param: Any) -> NamedSharding:
+        if "embed_out" in names:
+            by_rows = nn.logical_to_mesh_sharding(names, mesh, ROWS)
+            if _whole_tiles(by_rows, param.shape):
+                return by_rows
+        return nn.logical_to_mesh_sharding(names, mesh, RULES)
+
+    names = nn.get_partition_spec(boxed_shapes)
+    return jax.tree.map(place, names, nn.unbox(boxed_shapes), is_leaf=lambda x: isinstance(x, PartitionSpec))
+
+
+def _whole_tiles(sharding: NamedSharding, shape: tuple[int, ...]) -> bool:
+    """Whether every device's part of each split dimension is a multiple of _TILE."""
+    for size, axes in zip(shape, sharding.spec, strict=True):
+        ways = math.prod(
+            sharding.mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ())
+        )
+        if ways > 1 and size % (_TILE * ways):
+            return False
+    return True
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -69,7 +69,7 @@ def _mapped(attend: Attention, mesh: Mesh) -> Attention:
 
     def bound(*arrays: Any, window: int | None = None) -> jax.Array:
         length = arrays[0].shape[1]
-        check_length(length, mesh, window)
+        check_length(length, mesh.shape[SEQUENCE], window)
         given = [array for array in arrays if array is not None]  # packed rows alone have segments
         specs = (heads, kv_heads, kv_heads, rows)[: len(given)]
         near = functools.partial(attend, window=within(window, length))
@@ -86,15 +86,14 @@ def _reordering(
     mapped = jax.shard_map(lambda x: change(x, SEQUENCE), mesh=mesh, in_specs=(rows,), out_specs=rows)
 
     def bound(x: jax.Array) -> jax.Array:
-        check_length(x.shape[1], mesh)
+        check_length(x.shape[1], mesh.shape[SEQUENCE])
         return mapped(x)
 
     return bound
 
 
-def check_length(length: int, mesh: Mesh, window: int | None = None) -> None:
-    """InputError where the mesh cannot split sequences of that length, or attention to a window of them."""
-    ways = mesh.shape[SEQUENCE]
+def check_length(length: int, ways: int, window: int | None = None) -> None:
+    """InputError where sequences of that length, or attention to a window of them, cannot be split so many ways."""
     if ways > 1 and within(window, length) is not None:
         expected = (
             f"sequence=1: the model's window of {window} is not attended over a split sequence of {length}"

@@ -55,7 +55,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
             "SEQ_LEN", str(run.seq_len), f"at most the model's max_seq_len = {config.max_seq_len}"
         )
     mesh = make_mesh(run.mesh, devices)
-    check_length(run.seq_len, mesh, config.window)
+    check_length(run.seq_len, mesh.shape["sequence"], config.window)
     micro_batches = cut_batch(run, mesh.devices.shape)
     model = Llama(
         config,

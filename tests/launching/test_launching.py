@@ -349,6 +349,10 @@ def test_a_launcher_that_fails_or_is_missing_is_exit_1(tools, capsys, monkeypatc
             "BATCH_SIZE: found 8; expected a multiple of 8",
         ),
         (
+            ["--on", "skypilot", "--gin.MeshShape.sequence=8", "--gin.SEQ_LEN=40"],
+            "SEQ_LEN: found 40; expected a multiple of 16",
+        ),
+        (
             ["--on", "skypilot", "--gin.DATA_DIR=records"],
             "DATA_DIR: found records; expected a path below /gcs",
         ),

@@ -1,0 +1,67 @@
+"""Where weights lie: all split over fsdp and tensor, output projections by rows where rows are whole tiles."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from flax.linen import unbox
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import AbstractMesh
+
+from melama_jax.models.config import LlamaConfig
+from melama_jax.models.llama import Llama
+from melama_jax.models.params import boxed_param_shapes, flatten
+from melama_jax.partitioning.mesh import AXES
+from melama_jax.partitioning.rules import param_shardings
+
+OUTPUTS = (("layers", "attention", "o_proj", "kernel"), ("layers", "mlp", "down_proj", "kernel"))
+
+
+def parts(config: LlamaConfig, fsdp: int, tensor: int = 1) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """parameter -> how many times smaller one device's part is, by dimension."""
+    mesh = AbstractMesh((1, 1, fsdp, 1, tensor), AXES)
+    boxed = boxed_param_shapes(Llama(config))
+    shardings, shapes = flatten(param_shardings(boxed, mesh)), flatten(unbox(boxed))  # pyright: ignore[reportArgumentType]
+    held = {path: shardings[path].shard_shape(leaf.shape) for path, leaf in shapes.items()}
+    return {
+        path: tuple(n // m for n, m in zip(leaf.shape, held[path], strict=True))
+        for path, leaf in shapes.items()
+    }
+
+
+def llama2(embed: int, mlp: int, heads: int) -> LlamaConfig:
+    return LlamaConfig(32000, embed, mlp, 2, heads, heads, 128, 4096)
+
+
+@pytest.mark.parametrize(
+    ("config", "fsdp", "o_proj", "down_proj"),
+    [
+        (llama2(8192, 28672, 64), 64, (1, 64, 1), (1, 64, 1)),
+        (llama2(8192, 28672, 64), 256, (1, 256, 1), (1, 256, 1)),
+        (llama2(4096, 11008, 32), 64, (1, 64, 1), (1, 1, 64)),  # 172 rows a device are no whole tiles
+        (llama2(5120, 13824, 40), 64, (1, 64, 1), (1, 1, 64)),
+    ],
+    ids=["70B on 64", "70B on 256", "7B on 64", "13B on 64"],
+)
+def test_output_projections_by_rows_of_whole_tiles(
+    config: LlamaConfig, fsdp: int, o_proj: tuple[int, ...], down_proj: tuple[int, ...]
+) -> None:
+    split = parts(config, fsdp)
+    assert [split[path] for path in OUTPUTS] == [o_proj, down_proj]
+    assert split["layers", "mlp", "up_proj", "kernel"] == (1, fsdp, 1)
+
+
+@settings(deadline=None, max_examples=10)
+@given(
+    fsdp=st.sampled_from([1, 2, 8, 32]),
+    tensor=st.sampled_from([1, 2, 4]),
+    embed=st.integers(1, 6),
+    mlp=st.integers(1, 9),
+)
+def test_no_matrix_is_held_twice(fsdp: int, tensor: int, embed: int, mlp: int) -> None:
+    config = LlamaConfig(64 * tensor, 32 * embed, 4 * mlp * tensor, 1, 4 * embed, 4 * embed, 8, 64)
+    for path, split in parts(config, fsdp, tensor).items():
+        if path[-1] in ("kernel", "embedding"):
+            assert math.prod(split) == fsdp * tensor, path
