@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import (  # names that protobuf makes on import
+from tensorboard.compat.proto.event_pb2 import (  # names that protobuf makes on import
     Event,  # pyright: ignore[reportAttributeAccessIssue]
     SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
 )
-from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from melama_jax import files
 
@@ -30,15 +33,12 @@ class Silent:
     def rewind(self, step: int) -> None:
         """Does nothing."""
 
-    def close(self) -> None:
-        """Does nothing."""
-
 
 class MetricsLog(Silent):
     """Appends rows of numbers under a step.
 
     A resumed run drops the rows after the step it resumes from, so that no step stands there twice. On a mounted bucket
-    a row is there once it is written; TensorBoard's file only when the process ends.
+    a row, and its points, are there once they are written.
 
     Args:
         directory: the run folder.
@@ -63,19 +63,12 @@ class MetricsLog(Silent):
 
     def rewind(self, step: int) -> None:
         """The run is back at an earlier step: drops the numbers after it; notes stay, they say why."""
-        self.close()
         self._drop_after(step, keep_notes=True)
         self._board = _Board(self._directory / "tensorboard", step)
 
-    def close(self) -> None:
-        """Closes TensorBoard's file."""
-        self._board.close()
-
     def _append(self, row: Mapping[str, Any]) -> None:
-        """Opens and closes the file for each row: a mounted bucket has none of a file that is still open."""
-        with self._path.open("r+", encoding="utf-8") as file:  # and makes none where the folder was unmounted
-            file.seek(0, 2)
-            file.write(json.dumps(row) + "\n")
+        with _at_end(self._path) as file:
+            file.write(json.dumps(row).encode() + b"\n")
 
     def _drop_after(self, step: int, keep_notes: bool = False) -> None:
         kept = []
@@ -92,7 +85,8 @@ class MetricsLog(Silent):
 class _Board:
     """A TensorBoard event file, written in this thread.
 
-    SummaryWriter's own thread dies unseen on a full disk, and then whoever adds to its queue waits for ever.
+    TensorBoard's own writer has a thread that dies unseen on a full disk, and then whoever adds to its queue waits for
+    ever; PyTorch's and tensorboardX's bring PyTorch along, three seconds of a start.
 
     Args:
         directory: of the event files.
@@ -101,15 +95,27 @@ class _Board:
 
     def __init__(self, directory: Path, resumed_step: int):
         directory.mkdir(parents=True, exist_ok=True)
-        # Event files are named by the second: without a suffix a run resumed within it would overwrite the earlier.
-        self._writer = EventsWriter(str(directory / "events"), f".from-{resumed_step}")
+        # Named by the second, as TensorBoard orders them, and by the step: a run may resume within it.
+        name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.from-{resumed_step}"
+        self._path = directory / name
+        self._path.touch()
         start = SessionLog(status=SessionLog.START)
-        self._writer.write_event(Event(wall_time=time.time(), step=resumed_step + 1, session_log=start))
+        self._append(Event(file_version="brain.Event:2"))
+        self._append(Event(step=resumed_step + 1, session_log=start))
 
-    def write(self, step: int, numbers: dict[str, float]) -> None:
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
         points = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
-        self._writer.write_event(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
-        self._writer.flush()
+        self._append(Event(step=step, summary=Summary(value=points)))
 
-    def close(self) -> None:
-        self._writer.close()
+    def _append(self, event: Any) -> None:
+        event.wall_time = time.time()
+        with _at_end(self._path) as file:
+            RecordWriter(file).write(event.SerializeToString())
+
+
+@contextmanager
+def _at_end(path: Path) -> Iterator[BinaryIO]:
+    """The file, opened and closed for each row: a mounted bucket has none of a file that is still open."""
+    with path.open("r+b") as file:  # makes none where the folder was unmounted
+        file.seek(0, os.SEEK_END)
+        yield file

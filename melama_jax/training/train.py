@@ -220,10 +220,7 @@ def _loop(
     if show is not None:
         show(f"program {program_hash(lowered)}")
     course = Course(lowered.compile(), batches, keeping.rewind, run.train_steps)
-    try:
-        return run_loop(state, course, hooks, stop, BadBatchReports(run.bad_batches, log, documents, first))
-    finally:
-        log.close()
+    return run_loop(state, course, hooks, stop, BadBatchReports(run.bad_batches, log, documents, first))
 
 
 def heldout_domains(manifest: Manifest) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ def test_resuming_drops_what_comes_after_the_step_and_nothing_else(tmp_path, res
         log = MetricsLog(tmp_path, begins)
         for step in range(begins + 1, ends + 1):
             log.write(step, {"loss": value})
-        log.close()
     expected = {step: 1.0 if step <= resumed else 2.0 for step in range(1, 7)}
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert {row["step"]: row["loss"] for row in rows} == expected and len(rows) == len(expected)
