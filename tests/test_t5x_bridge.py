@@ -161,6 +161,7 @@ def test_without_t5x_one_line_says_how_to_get_it():
     assert done.code == 2 and "python -m t5x.train" in done.err
 
 
+@pytest.mark.slow
 def test_it_starts_from_a_model_directory(start, trained):
     assert melama("convert", "from-t5x", trained / "checkpoint_0", start / "first").code == 0
     ours, theirs = arrays(start / "first"), arrays(start / "hf")

@@ -35,7 +35,10 @@ def expected(run, tmp_path):
     return bits(tmp_path / "unbroken")
 
 
-@pytest.mark.parametrize(("killed", "goes_on"), [(4, 2), (9, 8), (7, 6), (6, 5)])
+@pytest.mark.parametrize(
+    ("killed", "goes_on"),
+    [(4, 2), (6, 5), *(pytest.param(*more, marks=pytest.mark.slow) for more in ((7, 6), (9, 8)))],
+)
 def test_a_run_goes_on_from_the_newer_of_copy_and_checkpoint(run, expected, tmp_path, killed, goes_on):
     with pytest.raises(KeyboardInterrupt):
         train(run, show=killed_at(killed))

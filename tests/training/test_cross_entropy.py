@@ -124,7 +124,9 @@ def example(config, adapters, batch=2, length=13, seed=0):
     return Llama(config, adapters), params, jax.tree.map(jnp.asarray, arrays)
 
 
-@pytest.mark.parametrize(("name", "bos_id"), [("untied", 1), ("tied", None), ("lora", 1)])
+@pytest.mark.parametrize(
+    ("name", "bos_id"), [("untied", 1), ("tied", None), pytest.param("lora", 1, marks=pytest.mark.slow)]
+)
 def test_the_models_loss_and_gradients_are_those_of_its_logits(name, bos_id):
     model, params, batch = example(*MODELS[name])
     trained, frozen = lora.split(params) if model.lora else (params, {})

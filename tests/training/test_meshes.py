@@ -45,7 +45,6 @@ CASES = {  # those of OFTEN in every run of the tests, the others among the slow
 OFTEN = {
     "1 device, micro-batches",
     "2, sequence",
-    "4, fsdp and tensor",
     "8, slice, data and fsdp",
     "8, fsdp, sequence and tensor",
     "8, slice, fsdp and tensor, adapters",
