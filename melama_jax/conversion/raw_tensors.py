@@ -14,7 +14,7 @@ import numpy as np
 from melama_jax.errors import InputError
 
 # Rows, and columns of them, that are turned over at once: a whole matrix, which no cache holds, takes twice as long.
-_STRIP, _TILE = 128, 64
+_STRIP, _TILE = 128, 256
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,15 @@ def c_order(array: np.ndarray) -> Iterator[np.ndarray]:
     if array.flags.c_contiguous or array.ndim != 2:
         yield np.ascontiguousarray(array)
         return
-    moved = array.view(_bits(array.dtype))
+    moved = array.view(_bits(array.dtype)).T  # as it lies
+    tile = np.empty((_TILE, _STRIP + 64 // array.itemsize), moved.dtype)  # again no rows of a power of two
     for start in range(0, array.shape[0], _STRIP):
-        rows = moved[start : start + _STRIP]
-        strip = np.empty(rows.shape, rows.dtype)
+        strip = np.empty((min(_STRIP, array.shape[0] - start), array.shape[1]), moved.dtype)
         for column in range(0, array.shape[1], _TILE):
-            strip[:, column : column + _TILE] = rows[:, column : column + _TILE]
+            lying = moved[column : column + _TILE, start : start + _STRIP]
+            part = tile[: lying.shape[0], : lying.shape[1]]
+            part[:] = lying
+            strip[:, column : column + _TILE] = part.T
         yield strip.view(array.dtype)
 
 
