@@ -35,6 +35,9 @@ LONG = (
     "models/test_llama.py",
     "planning/test_candidates.py",
     "e2e/test_whole_path.py",
+    "training/test_step.py",
+    "training/test_resume.py",
+    "models/test_quantised.py",
 )
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
