@@ -1,4 +1,4 @@
-"""Where weights lie: all split over fsdp and tensor, output projections by rows where rows are whole tiles."""
+"""Where weights lie: all split over fsdp and tensor, output projections by rows where a device has many."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def llama2(embed: int, mlp: int, heads: int) -> LlamaConfig:
     ("config", "fsdp", "o_proj", "down_proj"),
     [
         (llama2(8192, 28672, 64), 64, (1, 64, 1), (1, 64, 1)),
-        (llama2(8192, 28672, 64), 256, (1, 256, 1), (1, 256, 1)),
-        (llama2(4096, 11008, 32), 64, (1, 64, 1), (1, 1, 64)),  # 172 rows a device are no whole tiles
-        (llama2(5120, 13824, 40), 64, (1, 64, 1), (1, 1, 64)),
+        (llama2(8192, 28672, 64), 256, (1, 1, 256), (1, 1, 256)),  # 32 and 112 rows a device
+        (llama2(4096, 11008, 32), 64, (1, 64, 1), (1, 1, 64)),  # 64 and 172
+        (llama2(5120, 13824, 40), 64, (1, 1, 64), (1, 1, 64)),  # 80 and 216
     ],
     ids=["70B on 64", "70B on 256", "7B on 64", "13B on 64"],
 )
-def test_output_projections_by_rows_of_whole_tiles(
+def test_output_projections_by_rows_where_a_device_has_many(
     config: LlamaConfig, fsdp: int, o_proj: tuple[int, ...], down_proj: tuple[int, ...]
 ) -> None:
     split = parts(config, fsdp)
