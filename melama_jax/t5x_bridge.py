@@ -35,7 +35,7 @@ from melama_jax.models.layers import KVCache, init_cache
 from melama_jax.models.llama import Llama
 from melama_jax.models.params import flatten, random_params, unflatten
 from melama_jax.partitioning.mesh import MeshShape, make_mesh
-from melama_jax.partitioning.rules import RULES
+from melama_jax.partitioning.rules import RULES, named_axes
 from melama_jax.text.sentencepiece_tokenizer import MODEL_FILE
 from melama_jax.text.tokenizer import load_tokenizer
 from melama_jax.training.attention import bind_attention
@@ -203,7 +203,7 @@ class Partitioner(partitioning.PjitPartitioner):
     ) -> partitioning.LocalChunkInfo:
         """This host's part of an array, for T5X's older checkpoints; T5X's own knows one mesh axis a dimension."""
         chunker = self._local_chunker
-        named = [(axes,) if isinstance(axes, str) else tuple(axes or ()) for axes in mesh_axes]
+        named = [named_axes(axes) for axes in mesh_axes]
         part = []
         for axes, size in zip(named, global_shape, strict=True):
             share = size // math.prod(chunker.num_chunks[axis] for axis in axes)

@@ -69,8 +69,7 @@ def read_transposed(info: TensorInfo) -> np.ndarray:
     rows, columns = info.shape
     bits, size = _bits(info.dtype), info.dtype.itemsize
     turned = np.empty((columns, rows), bits)
-    # A line of the cache after each row: rows of a power of two alone would fall into the same few places of it.
-    strip = np.empty((_STRIP, columns + 64 // size), bits)[:, :columns]
+    strip = _rows_apart(_STRIP, columns, bits)
     lines = [memoryview(row).cast("B") for row in strip]
     with info.file.open("rb") as stream:
         for start in range(0, rows, _STRIP):
@@ -88,7 +87,7 @@ def c_order(array: np.ndarray) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(array)
         return
     moved = array.view(_bits(array.dtype)).T  # as it lies
-    tile = np.empty((_TILE, _STRIP + 64 // array.itemsize), moved.dtype)  # again no rows of a power of two
+    tile = _rows_apart(_TILE, _STRIP, moved.dtype)
     for start in range(0, array.shape[0], _STRIP):
         strip = np.empty((min(_STRIP, array.shape[0] - start), array.shape[1]), moved.dtype)
         for column in range(0, array.shape[1], _TILE):
@@ -97,6 +96,11 @@ def c_order(array: np.ndarray) -> Iterator[np.ndarray]:
             part[:] = lying
             strip[:, column : column + _TILE] = part.T
         yield strip.view(array.dtype)
+
+
+def _rows_apart(rows: int, columns: int, dtype: np.dtype) -> np.ndarray:
+    """A matrix with a line of the cache after each row: rows of a power of two fall into the same few places of it."""
+    return np.empty((rows, columns + 64 // dtype.itemsize), dtype)[:, :columns]
 
 
 def _bits(dtype: np.dtype) -> np.dtype:

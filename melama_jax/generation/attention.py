@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from melama_jax.kernels.attention import cached_attention, tensor_cores
 from melama_jax.models.layers import CachedAttention
-from melama_jax.partitioning.rules import RULES
+from melama_jax.partitioning.rules import RULES, named_axes
 
 
 def bind_cached_attention(mesh: Mesh) -> CachedAttention:
@@ -54,7 +54,7 @@ def cache_axes(mesh: Mesh, rows: int, kv_heads: int) -> tuple[tuple[str, ...] | 
 
     def axes(name: str, size: int) -> tuple[str, ...] | None:
         (found,) = nn.logical_to_mesh_axes((name,), RULES) or (None,)
-        named = (found,) if isinstance(found, str) else tuple(found or ())
+        named = named_axes(found)
         return named if size % math.prod(mesh.shape[axis] for axis in named) == 0 else None
 
     return axes("batch", rows), axes("kv_heads", kv_heads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -40,6 +41,11 @@ ROWS = (
 _WHOLE = 64
 
 
+def named_axes(entry: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The mesh axes that one dimension's entry of a PartitionSpec names."""
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
+
+
 def param_shardings(boxed_shapes: Any, mesh: Mesh) -> Any:
     """A NamedSharding for every parameter, from the logical names its box carries and its shape."""
 
@@ -57,9 +63,7 @@ def param_shardings(boxed_shapes: Any, mesh: Mesh) -> Any:
 def _whole_rows(sharding: NamedSharding, shape: tuple[int, ...]) -> bool:
     """Whether every device's part of each split dimension is a multiple of _WHOLE."""
     for size, axes in zip(shape, sharding.spec, strict=True):
-        ways = math.prod(
-            sharding.mesh.shape[axis] for axis in ((axes,) if isinstance(axes, str) else axes or ())
-        )
+        ways = math.prod(sharding.mesh.shape[axis] for axis in named_axes(axes))
         if ways > 1 and size % (_WHOLE * ways):
             return False
     return True
