@@ -38,7 +38,7 @@ def cases(draw):
     return query, key, value, segments
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(cases(), st.none() | st.integers(1, 10))
 def test_causal_attention_within_segments_and_window(case, window):
     query, key, value, segments = case
@@ -60,7 +60,7 @@ def test_splash_is_given_the_same_window(window):
     )
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(cases(), st.integers(1, 9), st.none() | st.integers(1, 10))
 def test_cached_attention_sees_slots_up_to_its_position(case, slots, window):
     query, key, value, _ = case

@@ -75,7 +75,7 @@ def test_paper_packing_is_what_hugging_face_trains_on():
     np.testing.assert_allclose(float(total / weight), expected, rtol=1e-5)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=6))
 def test_inputs_are_targets_moved_one_place_within_each_segment(lengths):
     tokens = np.arange(10, 10 + sum(lengths), dtype=np.int32)[None]
