@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import QUICK_TO_COMPILE
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Many tests compile the same small programs, some in other processes: compile each once a session.

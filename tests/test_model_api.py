@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import subprocess
 import sys
 
@@ -22,6 +21,7 @@ from melama_jax.text.hf_files import hf_tokenizer_files
 from melama_jax.text.sentencepiece_training import train_sentencepiece
 from melama_jax.text.tokenizer import tokenizer_from_files
 from tests.models.hf import random_model
+from tests.processes import with_devices
 
 TEXTS = ["The patient was given aspirin for the fever and got well.", "naïve β-blockers, 40 mg a day\n"]
 
@@ -127,9 +127,8 @@ print("equal")
 
 
 def test_weights_split_over_a_mesh_say_the_same(folders):
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     argv = [sys.executable, "-c", ON_A_MESH, str(folders[1])]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(argv, env=with_devices(4), capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
 
 

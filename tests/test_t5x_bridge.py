@@ -25,6 +25,7 @@ from melama_jax.text.sentencepiece_training import train_sentencepiece
 from tests.conftest import SHARED
 from tests.e2e.commands import melama
 from tests.models.hf import random_model
+from tests.processes import with_devices
 
 # As gin_configs/models/tiny.gin
 CONFIG = LlamaConfig(512, 96, 256, 3, 4, 2, 24, 512, tie_embeddings=True)
@@ -82,9 +83,8 @@ def process(*command: str) -> str:
     """The standard output of a process that finds T5X and has four devices."""
     vendor = [str(SHARED / "vendor" / name) for name in ("t5x", "airio", "jestimator")]
     env = {
-        **os.environ,
+        **with_devices(4),
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *vendor]),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     done = subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True, timeout=600)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from melama_jax.checkpoints import fingerprints as module
 from melama_jax.checkpoints.fingerprints import Fingerprint, fingerprints, sum_of_bits
+from tests.processes import with_devices
 
 DTYPES = (np.float32, ml_dtypes.bfloat16, np.float16, np.int32, np.uint8, np.bool_, np.int8)
 shapes = st.lists(st.integers(1, 7), max_size=4).map(tuple)
@@ -146,7 +146,7 @@ assert fingerprints(mixed, frozenset("s")) == expected
 
 @pytest.mark.parametrize("devices", [4])
 def test_any_sharding_gives_the_same(devices):
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=with_devices(devices), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

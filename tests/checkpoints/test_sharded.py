@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 from tests.conversion.models import hf_model
+from tests.processes import with_devices
 
 PROGRAM = """
 import sys
@@ -48,13 +48,8 @@ def test_arrays_come_straight_into_their_shards(tmp_path):
     model.model.layers = model.model.layers[:2]
     model.config.num_hidden_layers = 2
     model.save_pretrained(tmp_path / "hf")
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "JAX_PLATFORMS": "cpu",
-    }
     folders = [str(tmp_path / name) for name in ("hf", "run", "again")]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *folders], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM, *folders], env=with_devices(4), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.test_hosts import MODEL
 from tests.e2e.test_kill_nine import bits
+from tests.processes import with_devices
 from tests.training.conftest import make_data
 
 STEPS = 80
@@ -31,10 +32,9 @@ def start(folder: Path, run: str, *bindings: str) -> subprocess.Popen:
     """`melama train` as two hosts of two devices, in a process group of its own; what it says goes to RUN.log."""
     given = (f"MODEL_DIR={folder / run}", f"DATA_DIR={folder / 'data' / 'texts'}", *bindings)
     flags = [f"--gin_file={folder / 'run.gin'}", *(f"--gin.{binding}" for binding in given)]
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     with (folder / f"{run}.log").open("a") as log:
         command = [sys.executable, "-m", "melama_jax", "train", "--rehearse-hosts", "2", *flags]
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        return subprocess.Popen(command, stdout=log, stderr=log, env=with_devices(2), start_new_session=True)
 
 
 def copied(disk: Path) -> bool:

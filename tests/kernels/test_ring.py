@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,16 +18,15 @@ from jax.sharding import Mesh, NamedSharding
 from melama_jax.planning.compile import slice_devices
 from melama_jax.planning.slices import find_slice
 from tests.kernels.ring_program import AXES, HEADS, ROWS, ring, with_gradients
+from tests.processes import with_devices
 
 DEVICES = 8
 
 
 @pytest.fixture(scope="module")
 def report():
-    flags = f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, "-m", "tests.kernels.ring_program"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=with_devices(DEVICES), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from melama_jax.loading.device import global_batches
 from melama_jax.loading.loader import FIELDS, Loader
+from tests.processes import with_devices
 
 
 def test_one_device_holds_the_batch(data_dir):
@@ -46,9 +46,6 @@ def test_four_devices_by_rows_and_columns_read_each_row_once(data_dir):
             assert batch[name].addressable_shards[0].data.shape == (3, 16)
         assert sorted((r.start, r.stop) for r in read) == [(0, 3), (3, 6)], read
     """
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-    }
-    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(data_dir)], env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(data_dir)], env=with_devices(4), check=True
+    )

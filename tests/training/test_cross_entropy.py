@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from melama_jax.planning.slices import find_slice
 from melama_jax.training.config import Run
 from melama_jax.training.cross_entropy import linear_cross_entropy
 from melama_jax.training.loss import next_token_loss, shift
+from tests.processes import with_devices
 
 
 def made(batch, length, embed=8, vocab=19, seed=0, dtype=jnp.float32):
@@ -240,9 +240,8 @@ AXES = [
 
 @pytest.mark.slow
 def test_every_mesh_gives_the_loss_and_gradient_of_one_device():
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     program = MESHES.replace("AXES", repr(AXES))
     done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", program], env=with_devices(8), capture_output=True, text=True, timeout=600
     )
     assert done.stdout.strip() == "equal", done.stderr[-3000:]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.processes import with_devices
 
 PROGRAM = """
 import flax.linen as nn, jax, numpy as np
@@ -34,9 +35,8 @@ print("equal")
 
 @pytest.mark.slow
 def test_every_mesh_starts_from_the_same_weights():
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", PROGRAM], env=with_devices(4), capture_output=True, text=True, timeout=300
     )
     assert done.stdout.strip() == "equal", done.stderr[-2000:]
 
@@ -65,8 +65,7 @@ print(sorted(set(re.findall(r" (all-gather|all-reduce|collective-permute)(?:-sta
 
 def test_a_sequence_split_over_the_mesh_is_nowhere_gathered():
     """Weights are whole on every device here: what passes is the ring's blocks and sums of gradients."""
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run(
-        [sys.executable, "-c", GATHERS], env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", GATHERS], env=with_devices(4), capture_output=True, text=True, timeout=300
     )
     assert done.stdout.strip() == "['all-reduce', 'collective-permute']", done.stderr[-2000:]

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.processes import with_devices
 
 ROUNDING = 2**-24 * math.sqrt(400)
 
@@ -67,15 +68,13 @@ def report(request) -> dict:
     ]
     wanted = {item.callspec.params["name"] for item in asked}
     names = [name for name in CASES if name in wanted]
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [
         sys.executable,
         "-m",
         "tests.training.mesh_program",
         json.dumps([CASES[name] for name in names]),
     ]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, env=with_devices(8), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     return {**dict(zip(names, found["cases"], strict=True)), "one token": found["one token"]}

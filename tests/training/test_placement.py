@@ -7,12 +7,13 @@ a checkpoint TensorStore counts, and what importing holds of the host's memory i
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
 
 import pytest
+
+from tests.processes import with_devices
 
 HOSTS = 2
 DEVICES = 8
@@ -24,14 +25,12 @@ def hosts(tmp_path_factory) -> list[dict]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    flags = f"--xla_force_host_platform_device_count={DEVICES // HOSTS} --xla_backend_optimization_level=0"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, "-m", "tests.training.placement_program"]
     folder = str(tmp_path_factory.mktemp("placement") / "run")
     running = [
         subprocess.Popen(
             [*command, str(index), port, folder],
-            env=env,
+            env=with_devices(DEVICES // HOSTS),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
