@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 
 from melama_jax.models import quantised, rope
 from melama_jax.models.config import LlamaConfig, LoraConfig
+from melama_jax.models.dropout import dropout
 
 
 class Attention(Protocol):
@@ -149,7 +150,7 @@ class Projection(nn.Module):
             b = self._weight(
                 "lora_b", nn.initializers.zeros, ("lora", self.axes[1]), (lora.rank, self.features)
             )
-            adapted = nn.Dropout(lora.dropout)(x, deterministic=deterministic)
+            adapted = x if deterministic else dropout(x, lora.dropout, self.make_rng("dropout"))
             out = out + lora.scale * ((adapted @ a) @ b)
         return self.arithmetic.apart(out.reshape(*places, self.features))
 
