@@ -7,9 +7,10 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import grain
+from grain.experimental import index_shuffle
 
 from melama_jax.errors import InputError
 from melama_jax.records.manifest import Manifest, Shard
@@ -39,24 +40,28 @@ class _Stored:
 
 
 class _Mixed:
-    """Records of several pools in turn, each pool shuffled anew each epoch.
-
-    Only the order goes through Grain's datasets: each layer of them costs an element more than reading it does.
-    """
+    """Records of several pools in turn, each pool shuffled anew each epoch."""
 
     def __init__(self, pools: Sequence[Records], seeds: Sequence[int], mix: Interleave):
-        self._pools, self._mix = pools, mix
-        self._orders = [
-            grain.MapDataset.range(len(pool)).shuffle(seed=seed).repeat()
-            for pool, seed in zip(pools, seeds, strict=True)
-        ]
+        self._pools, self._seeds, self._mix = pools, seeds, mix
 
     def __len__(self) -> int:
         return 2**62
 
     def __getitem__(self, index: int) -> Record:
         pool, drawn = self._mix.slot(index)
-        return self._pools[pool][cast(int, self._orders[pool][drawn])]
+        records = self._pools[pool]
+        return records[shuffled(drawn, len(records), self._seeds[pool])]
+
+
+def shuffled(drawn: int, length: int, seed: int) -> int:
+    """Which of `length` elements comes `drawn`-th, counted from 0, where every epoch shuffles all of them anew.
+
+    The order of `grain.MapDataset.range(length).shuffle(seed).repeat()`, without the datasets: an element's way through
+    their layers takes longer than reading it does.
+    """
+    epoch, position = divmod(drawn, length)
+    return index_shuffle(position, max_index=length - 1, seed=(seed + epoch) % 2**32, rounds=4)
 
 
 def read_records(data_dir: Path, shards: Sequence[Shard]) -> Records:
