@@ -208,7 +208,7 @@ def _loop(
 
     log = MetricsLog(folder, int(state.step)) if first else Silent()
     tokens, clock = run.batch_size * run.seq_len, Clock()
-    rate = schedule(run.optimizer, run.train_steps)
+    rate = jax.jit(schedule(run.optimizer, run.train_steps))  # one program, not one for each operation in it
     hooks: list[Hook] = [
         *([ReportWaiting(hosts, run.log_every)] if hosts else []),
         LogMetrics(log, rate, tokens, run.train_steps, run.log_every, show, clock),
