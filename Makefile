@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+# --no-compile: most modules of what is installed are never imported; those that are, Python compiles by itself.
+PIP := $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint requirements.lock
 
 export JAX_PLATFORMS ?= cpu
 

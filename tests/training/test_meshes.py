@@ -49,8 +49,6 @@ OFTEN = {
     "8, slice, data and fsdp",
     "8, fsdp, sequence and tensor",
     "8, slice, fsdp and tensor, adapters",
-    "4, fsdp and tensor, biases and a window",
-    "4, fsdp and tensor, adapters on int8",
 }
 
 
