@@ -157,6 +157,7 @@ model = lib.llama_model_load_from_file(file.encode(), lib.llama_model_default_pa
 vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
 how = lib.llama_context_default_params()
 how.n_ctx = how.n_batch = how.n_ubatch = 256
+how.n_threads = how.n_threads_batch = 1  # its threads spin while they wait: more of them than cores never end
 how.type_k = how.type_v = 0  # float32 keys and values: by default they are rounded to 16 bits
 
 def greedy(ids):

@@ -34,7 +34,6 @@ LONG = (
     "training/test_train.py",
     "test_t5x_bridge.py",
     "kernels/test_reference.py",
-    "training/test_mesh.py",
     "models/test_llama.py",
     "planning/test_candidates.py",
     "e2e/test_whole_path.py",

@@ -173,7 +173,13 @@ LENGTHS = [1, 700, 0, 128, 1024, 129, 511]
 
 @pytest.mark.parametrize(
     ("chip", "cores", "dtype", "kv_heads", "head_dim"),
-    [("v5e", 1, "bfloat16", 4, 128), ("v5p", 2, "int8", 4, 64), ("v6e", 1, "bfloat16", 8, 96)],
+    [
+        ("v5p", 2, "int8", 4, 64),
+        *(
+            pytest.param(*more, marks=pytest.mark.slow)
+            for more in [("v5e", 1, "bfloat16", 4, 128), ("v6e", 1, "bfloat16", 8, 96)]
+        ),
+    ],
 )
 def test_only_the_blocks_that_lengths_reach_are_read(tmp_path, chip, cores, dtype, kv_heads, head_dim):
     pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install 'melama-jax[tpu]'")

@@ -211,6 +211,7 @@ def test_the_command_prints_and_writes_the_same_plan(capsys, tmp_path):
     assert f"{written['flops_per_step']:.4g} FLOPs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_adapters_are_planned_from_gin_files_alone(tmp_path):
     """No INIT_FROM: weights held frozen in bfloat16, moments of the adapters only."""
     flags = [

@@ -183,6 +183,7 @@ def test_three_products_in_all_two_for_a_frozen_head_and_no_float32_logits(argnu
     assert max(logits, key=np.prod) == (16, 40)  # a chunk's; the batch's would be four times as many
 
 
+@pytest.mark.slow
 def test_the_compiled_step_of_a_tpu_slice_holds_no_float32_logits():
     """On four chips, each with two rows of 1024 tokens and half the vocabulary: two chunks of 1024 tokens."""
     pytest.importorskip("libtpu", reason="needs the TPU compiler: pip install 'melama-jax[tpu]'")

@@ -63,6 +63,7 @@ print(sorted(set(re.findall(r" (all-gather|all-reduce|collective-permute)(?:-sta
 """
 
 
+@pytest.mark.slow
 def test_a_sequence_split_over_the_mesh_is_nowhere_gathered():
     """Weights are whole on every device here: what passes is the ring's blocks and sums of gradients."""
     done = subprocess.run(
