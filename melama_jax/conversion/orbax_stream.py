@@ -70,7 +70,7 @@ class StreamHandler(ocp.type_handlers.NumpyHandler):
         self, values: Sequence[StreamedArray], infos: Sequence[ocp.type_handlers.ParamInfo]
     ) -> None:
         stores = {}
-        # Each write would wait for the disk; conversion_folder does so once, for all, at the end.
+        # Each write would wait for the disk; conversion_folder has it written in the background, and waits at the end.
         unsynced = ts.Context({"file_io_sync": False}, parent=infos[0].ts_context)
         for value, info in zip(values, infos, strict=True):
             await info.await_path_creation()

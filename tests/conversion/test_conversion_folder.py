@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,26 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(tmp_path):
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert (tmp_path / "dst.partial" / JOURNAL).exists()
+
+
+def test_what_the_disk_says_once_while_more_is_made_is_not_lost(tmp_path, monkeypatch):
+    said, sync = threading.Event(), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if not said.is_set():
+            said.set()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with (
+        pytest.raises(RunFailed, match="Input/output error"),
+        conversion_folder(tmp_path / "dst", "a") as (folder, journal),
+    ):
+        (folder / "one").write_text("1")
+        journal.add({"one": 1})
+        assert said.wait(60)
+    assert not (tmp_path / "dst").exists()
 
 
 def test_a_source_that_is_gone_is_named_and_keeps_what_is_done(tmp_path):
