@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -110,6 +112,21 @@ def test_sigterm_saves_and_running_again_ends_with_the_same_bits(unbroken, data,
     outcome = train(small_run(data, tmp_path / "run"), show=None)
     assert outcome.started_from == stopped_at
     assert bits(tmp_path / "run") == bits(unbroken)
+
+
+def test_kill_9_loses_only_what_was_not_saved(unbroken, data, tmp_path):
+    process = start(data, tmp_path / "run")
+    read_until(process, "step 6/12")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "run" / "checkpoints").glob("4")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    outcome = train(small_run(data, tmp_path / "run"), show=None)
+    assert outcome.started_from in (4, 8)
+    assert bits(tmp_path / "run") == bits(unbroken)
+    steps = [row["step"] for row in rows(tmp_path / "run") if "loss" in row]
+    assert len(steps) == len(set(steps))
 
 
 def test_lora_leaves_the_base_as_it_was_and_stores_it_once(unbroken, data, tmp_path):
