@@ -14,9 +14,7 @@ import json
 import logging
 import os
 import shutil
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +22,13 @@ from etils import epath
 
 from melama_jax.checkpoints.locks import try_lock
 from melama_jax.checkpoints.storage_errors import in_words, storage_failing_as
+from melama_jax.conversion.write_back import force_to_disk, writing_back
 from melama_jax.errors import InputError, RunFailed
 from melama_jax.files import require_empty_dir, write_bytes
 
 JOURNAL = "conversion.json"
 _NEW_JOURNAL = "conversion.new"
 _CONTENT, _SCRATCH = "content", "scratch"
-_WRITE_BACK_EVERY = 0.3  # seconds
 
 
 class Journal:
@@ -166,12 +164,12 @@ def _local_folder(dst: Path, of: str) -> Iterator[tuple[epath.Path, Journal]]:
             shutil.rmtree(content)
             content.mkdir()
         try:
-            with _writing_back(content):
+            with writing_back(content):
                 yield epath.Path(content), journal
         except InputError:
             _remove(partial)
             raise
-        _force_to_disk(content)
+        force_to_disk(content)
         stands_there = dst.is_dir() and dst.samefile(".")
         if dst.is_dir():
             dst.rmdir()
@@ -216,46 +214,6 @@ def _bucket_folder(dst: str | os.PathLike[str], of: str) -> Iterator[tuple[epath
         content.rmtree()
         raise
     path.unlink()
-
-
-def _force_to_disk(folder: Path) -> None:
-    """Every file and folder in a folder, which is about to be called finished."""
-    for path in (*folder.rglob("*"), folder):
-        _sync(path)
-
-
-@contextlib.contextmanager
-def _writing_back(folder: Path) -> Iterator[None]:
-    """Lets the disk write what is there already while more is made: the system alone leaves it gigabytes for the end.
-
-    OSError where the disk fails; what is not written yet when the block ends stays so.
-    """
-    over = threading.Event()
-
-    def write_back() -> None:
-        sizes: dict[Path, int] = {}
-        while not over.wait(_WRITE_BACK_EVERY):
-            with contextlib.suppress(FileNotFoundError):  # renamed, or removed again
-                for path in filter(Path.is_file, folder.rglob("*")):
-                    if sizes.get(path) != (size := path.stat().st_size):
-                        _sync(path)
-                        sizes[path] = size
-
-    with ThreadPoolExecutor(1, thread_name_prefix="write-back") as pool:
-        writing = pool.submit(write_back)
-        try:
-            yield
-        finally:
-            over.set()
-    writing.result()
-
-
-def _sync(path: Path) -> None:
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _journal(path: epath.Path, of: str, folder: object, dst: object) -> Journal:
