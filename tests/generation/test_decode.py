@@ -78,7 +78,7 @@ def test_sampling_depends_on_seed_and_row_but_not_on_company(twins):
 def test_sampling_follows_the_softmax(twins):
     prompt, temperature, draws = PROMPTS[3], 2.0, 1024
     tokens = np.array([prompt], np.int32)
-    logits = twins.model.apply({"params": twins.params}, tokens, np.arange(len(prompt))[None])
+    logits = jax.jit(twins.model.apply)({"params": twins.params}, tokens, np.arange(len(prompt))[None])
     wide = np.asarray(logits[0, -1], np.float64) / temperature
     expected = np.exp(wide - wide.max()) / np.exp(wide - wide.max()).sum()
     sampled = generate(

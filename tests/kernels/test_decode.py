@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,11 @@ from melama_jax.planning.schedule_dump import compile_dump
 
 BLOCK, LAYER = 128, 1
 
+# Compiled whole: one at a time, each operation of each case would be a program of its own.
+interpreted = jax.jit(partial(decode_attention, interpret=True), static_argnames="cores")
+plain_slots = jax.jit(reference.slot_attention)
+to_int8, from_int8 = jax.jit(quantise, static_argnums=1), jax.jit(dequantise)
+
 
 def make(seed, lengths, tokens, kv_heads, groups, head_dim, slots, dtype):
     """Query, key, value, positions; slots of blocks that nobody may read hold NaN, other layers too."""
@@ -35,15 +41,15 @@ def make(seed, lengths, tokens, kv_heads, groups, head_dim, slots, dtype):
     for cache in (key, value):
         cache[0] = np.nan
         cache[LAYER][unseen] = np.nan
-    return *(jnp.asarray(x, dtype) for x in (query, key, value)), jnp.asarray(positions, jnp.int32)
+    return *(x.astype(dtype) for x in (query, key, value)), positions.astype(np.int32)
 
 
 def truth(query, key, value, positions):
     """slot_attention in float32, unreadable slots as zeros."""
-    of_layer = (jnp.nan_to_num(x[LAYER].astype(jnp.float32)) for x in (key, value))
+    of_layer = (np.nan_to_num(np.asarray(x[LAYER], np.float32)) for x in (key, value))
     key, value = (x.reshape(*x.shape[:2], -1, query.shape[3]) for x in of_layer)
     with jax.default_matmul_precision("highest"):
-        return np.asarray(reference.slot_attention(query.astype(jnp.float32), key, value, positions))
+        return np.asarray(plain_slots(np.asarray(query, np.float32), key, value, positions))
 
 
 RAGGED = [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 0, 640]
@@ -60,7 +66,7 @@ RAGGED = [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 0, 640]
 )
 def test_ragged_rows_equal_plain_attention(tokens, kv_heads, groups, head_dim, dtype, cores):
     case = make(0, RAGGED, tokens, kv_heads, groups, head_dim, 640, dtype)
-    found = decode_attention(*case, LAYER, cores=cores, interpret=True)
+    found = interpreted(*case, LAYER, cores=cores)
     assert found.dtype == dtype and found.shape == case[0].shape
     tolerance = 2e-2 if dtype == jnp.bfloat16 else 2e-6
     np.testing.assert_allclose(np.asarray(found, np.float32), truth(*case), atol=tolerance)
@@ -70,9 +76,9 @@ def test_ragged_rows_equal_plain_attention(tokens, kv_heads, groups, head_dim, d
 @pytest.mark.parametrize(("kv_heads", "groups", "head_dim", "cores"), [(2, 4, 128, 2), (2, 1, 64, 1)])
 def test_an_int8_cache_gives_what_its_numbers_say(kv_heads, groups, head_dim, cores):
     query, key, value, positions = make(1, RAGGED, 2, kv_heads, groups, head_dim, 640, jnp.float32)
-    stored = [quantise(jnp.nan_to_num(x), kv_heads) for x in (key, value)]
-    found = decode_attention(query, *stored, positions, LAYER, cores=cores, interpret=True)
-    expected = truth(query, *(dequantise(x) for x in stored), positions)
+    stored = [to_int8(np.nan_to_num(x), kv_heads) for x in (key, value)]
+    found = interpreted(query, *stored, positions, LAYER, cores=cores)
+    expected = truth(query, *(from_int8(x) for x in stored), positions)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     assert 1e-4 < np.abs(expected - truth(query, key, value, positions)).max() < 0.05
 
@@ -88,7 +94,7 @@ def test_any_lengths_and_heads(data):
     lengths = data.draw(st.lists(st.integers(0, slots), min_size=1, max_size=3))
     seed = data.draw(st.integers(0, 2**32 - 1))
     case = make(seed, lengths, tokens, kv_heads, groups, head_dim, slots, jnp.float32)
-    found = decode_attention(*case, LAYER, interpret=True)
+    found = interpreted(*case, LAYER)
     np.testing.assert_allclose(found, truth(*case), atol=5e-6)
 
 
@@ -100,11 +106,11 @@ def test_any_lengths_and_heads(data):
     st.sampled_from([1, 2, 4]),
 )
 def test_int8_is_off_by_half_a_step_at_most(cache, kv_heads):
-    stored = quantise(jnp.asarray(cache), kv_heads)
+    stored = to_int8(cache, kv_heads)
     assert stored.values.dtype == jnp.int8 and stored.scales.shape == (kv_heads, 3)
     heads = cache.reshape(3, kv_heads, -1).astype(np.float64)
     largest = np.abs(heads).max(-1, keepdims=True)
-    error = np.abs(np.asarray(dequantise(stored), np.float64).reshape(heads.shape) - heads)
+    error = np.abs(np.asarray(from_int8(stored), np.float64).reshape(heads.shape) - heads)
     assert (error <= largest / 254 * (1 + 1e-4) + 2e-36).all()  # smaller numbers have subnormal scales
 
 
@@ -163,9 +169,9 @@ def test_the_kernel_is_chosen_on_tpu_for_few_tokens_and_said_once(caplog):
 
 def test_an_int8_cache_is_read_on_cpu_too():
     query, key, value, positions = make(2, [5, 100], 1, 2, 2, 8, 100, jnp.float32)
-    stored = [quantise(jnp.nan_to_num(x), 2) for x in (key, value)]
-    found = cached_attention(query, *stored, positions, jnp.int32(LAYER))
-    np.testing.assert_allclose(found, truth(query, *map(dequantise, stored), positions), atol=2e-6)
+    stored = [to_int8(np.nan_to_num(x), 2) for x in (key, value)]
+    found = jax.jit(cached_attention)(query, *stored, positions, LAYER)
+    np.testing.assert_allclose(found, truth(query, *map(from_int8, stored), positions), atol=2e-6)
 
 
 LENGTHS = [1, 700, 0, 128, 1024, 129, 511]

@@ -31,7 +31,7 @@ def make(seed, batch, length, kv_heads, groups, head_dim, size=1.0):
     rng = np.random.default_rng(seed)
     query, d_out = rng.standard_normal((2, batch, length, kv_heads * groups, head_dim))
     key, value = rng.standard_normal((2, batch, length, kv_heads, head_dim))
-    return tuple(jnp.asarray(x, jnp.float32) for x in (size * query, key, value, d_out))
+    return tuple(x.astype(np.float32) for x in (size * query, key, value, d_out))
 
 
 def with_gradients(attend, query, key, value, d_out):
@@ -135,16 +135,22 @@ def test_large_logits_do_not_overflow():
 
 def test_under_scan_and_vmap():
     query, key, value, _ = make(2, 2, 256, 1, 1, 64)
-    stacked = jax.vmap(flash)(query[:, None], key[:, None], value[:, None])[:, 0]
-    _, scanned = jax.lax.scan(lambda _, x: (None, flash(*(y[None] for y in x))[0]), None, (query, key, value))
-    for found in (stacked, scanned):
-        np.testing.assert_allclose(found, flash(query, key, value), atol=1e-6)
+
+    @jax.jit
+    def three_ways(query, key, value):
+        stacked = jax.vmap(flash)(query[:, None], key[:, None], value[:, None])[:, 0]
+        one = lambda _, x: (None, flash(*(y[None] for y in x))[0])  # noqa: E731
+        return flash(query, key, value), stacked, jax.lax.scan(one, None, (query, key, value))[1]
+
+    expected, *found = three_ways(query, key, value)
+    for ours in found:
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
 def test_blocks_below_the_diagonal_are_visited_only_where_they_share_a_segment():
     blocks = Blocks(256, 128, 128)
     ids = np.repeat([1, 2, 3, 3, 3, 3, 3, 3], [200, 100, 212, 0, 0, 0, 512, 0])[None]
-    first, whole = visits(jnp.asarray(ids), jnp.asarray(ids), blocks)
+    first, whole = jax.jit(visits, static_argnums=2)(ids, ids, blocks)
     # Query blocks are [1 1], [2 3], [3 3] and [3 3] (in halves); the second sees keys 128-255 alone, for segment 2.
     np.testing.assert_array_equal(first, [0, 1, 2, 2])
     np.testing.assert_array_equal(whole, [0, 2, 3, 3])

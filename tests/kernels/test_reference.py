@@ -12,6 +12,10 @@ from hypothesis import strategies as st
 from melama_jax.kernels import reference
 from melama_jax.kernels.attention import attention, cached_attention
 
+# Compiled whole: one at a time, each operation of each drawn shape would be a program of its own.
+at_once = jax.jit(attention, static_argnames="window")
+cached_at_once = jax.jit(cached_attention, static_argnames="window")
+
 
 def one_by_one(query, key, value, seen):
     """softmax(q.k / sqrt(d)) v for each query alone; `seen[b, i]` lists the slots query i may see."""
@@ -45,8 +49,8 @@ def test_causal_attention_within_segments_and_window(case, window):
     distance = np.arange(query.shape[1])[:, None] - np.arange(query.shape[1])
     near = (distance >= 0) & (distance < (window or query.shape[1]))
     seen = near & (segments[:, :, None] == segments[:, None, :])
-    operands = (jnp.asarray(x, jnp.float32) for x in (query, key, value))
-    ours = attention(*operands, jnp.asarray(segments), window=window)
+    operands = (x.astype(np.float32) for x in (query, key, value))
+    ours = at_once(*operands, segments, window=window)
     np.testing.assert_allclose(ours, one_by_one(query, key, value, seen), atol=2e-4)
 
 
@@ -72,10 +76,10 @@ def test_cached_attention_sees_slots_up_to_its_position(case, slots, window):
     flat = (
         np.stack([0 * x, x]).reshape(2, len(x), slots, -1) for x in (key, value)
     )  # the second of two layers
-    ours = cached_attention(
-        *(jnp.asarray(x, jnp.float32) for x in (query, *flat)),
-        jnp.asarray(positions),
-        jnp.int32(1),
+    ours = cached_at_once(
+        *(x.astype(np.float32) for x in (query, *flat)),
+        positions,
+        np.int32(1),
         window=window,
     )
     np.testing.assert_allclose(ours, one_by_one(query, key, value, seen), atol=2e-4)
@@ -91,7 +95,7 @@ def test_a_query_that_sees_nothing_gives_zeros_and_zero_gradients():
 
     out = reference.masked_attention(query, key, value, mask)
     assert not np.asarray(out[0, 1]).any() and np.asarray(out[0, 0]).any()
-    gradients = jax.grad(total, argnums=(0, 1, 2))(query, key, value)
+    gradients = jax.jit(jax.grad(total, argnums=(0, 1, 2)))(query, key, value)
     assert all(np.isfinite(np.asarray(g)).all() for g in gradients)
     assert not np.asarray(gradients[0][0, 1]).any() and np.asarray(gradients[0][0, 2]).any()
 

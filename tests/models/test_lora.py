@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import flax.linen as nn
 import jax
 import numpy as np
 import peft
@@ -50,7 +51,7 @@ def test_forward_equals_peft(targets):
     theirs, params = peft_pair(adapter)
     tokens = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (2, 20)).astype(np.int32)
     positions = np.broadcast_to(np.arange(20, dtype=np.int32), tokens.shape)
-    ours = np.asarray(Llama(CONFIG, adapter).apply({"params": params}, tokens, positions))
+    ours = np.asarray(jax.jit(Llama(CONFIG, adapter).apply)({"params": params}, tokens, positions))
     with torch.no_grad():
         wanted = theirs(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
         plain = theirs.get_base_model()
@@ -58,7 +59,7 @@ def test_forward_equals_peft(targets):
             without = plain(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
     assert np.abs(wanted - without).max() > 0.1  # the adapter does something
     assert np.abs(ours - wanted).max() <= 2e-5 * np.abs(wanted).max()
-    merged = Llama(CONFIG).apply({"params": lora.merge(params, adapter)}, tokens, positions)
+    merged = jax.jit(Llama(CONFIG).apply)({"params": lora.merge(params, adapter)}, tokens, positions)
     assert np.abs(np.asarray(merged) - ours).max() <= 1e-5 * max(1.0, np.abs(ours).max())
 
 
@@ -75,20 +76,16 @@ def test_a_new_adapter_changes_nothing_and_dropout_needs_training():
     model = Llama(CONFIG, adapter)
     tokens = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (1, 12)).astype(np.int32)
     positions = np.arange(12, dtype=np.int32)[None]
-    params = jax.tree.map(
-        lambda box: box.value if hasattr(box, "value") else box,
-        model.init(jax.random.key(0), tokens, positions)["params"],
-        is_leaf=lambda x: hasattr(x, "value"),
-    )
+    params = nn.unbox(jax.jit(model.init)(jax.random.key(0), tokens, positions)["params"])
     _, base = lora.split(params)
-    with_adapter = model.apply({"params": params}, tokens, positions)
-    np.testing.assert_array_equal(with_adapter, Llama(CONFIG).apply({"params": base}, tokens, positions))
+    apply = jax.jit(model.apply, static_argnums=4)
+    with_adapter = apply({"params": params}, tokens, positions)
+    without = jax.jit(Llama(CONFIG).apply)({"params": base}, tokens, positions)
+    np.testing.assert_array_equal(with_adapter, without)
     flat = flatten(params)
     tilted = unflatten({p: leaf + 0.1 if p[-1] == "lora_b" else leaf for p, leaf in flat.items()})
-    quiet = model.apply({"params": tilted}, tokens, positions)
-    noisy = model.apply(
-        {"params": tilted}, tokens, positions, None, False, rngs={"dropout": jax.random.key(1)}
-    )
+    quiet = apply({"params": tilted}, tokens, positions)
+    noisy = apply({"params": tilted}, tokens, positions, None, False, rngs={"dropout": jax.random.key(1)})
     assert np.abs(np.asarray(quiet) - np.asarray(noisy)).max() > 1e-3
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +57,7 @@ def test_numpy_and_jax_make_the_same_bits(kind):
 @pytest.fixture(scope="module")
 def weights():
     """Random weights by path, no adapter's zeros left."""
-    made = flatten(jax.tree.map(lambda box: box.value, _boxed(), is_leaf=lambda x: hasattr(x, "value")))
+    made = flatten(nn.unbox(jax.jit(random_params, static_argnums=0)(Llama(CONFIG, LORA), jax.random.key(0))))
     noise = np.random.default_rng(1)
     return {
         path: jnp.asarray(0.1 * noise.standard_normal(leaf.shape), jnp.float32)
@@ -64,32 +67,28 @@ def weights():
     }
 
 
-def _boxed():
-    return random_params(Llama(CONFIG, LORA), jax.random.key(0))
-
-
 @pytest.mark.parametrize(("kind", "remat"), [("int8", "full"), ("int4", "none")])
 def test_logits_and_adapters_gradients_are_those_of_the_dequantised_weights(weights, kind, remat):
-    coded = quantised.quantise_params(weights, kind)
+    coded = jax.jit(quantised.quantise_params, static_argnums=1)(weights, kind)
+    dequantise = jax.jit(quantised.dequantise, static_argnums=(2, 3))
     plain = dict(weights)
     for path in filter(quantised.is_quantised, weights):
         codes, scales = (coded[one] for one in quantised.codes_and_scales(path))
-        plain[path] = quantised.dequantise(codes, scales, kind, jnp.float32)
+        plain[path] = dequantise(codes, scales, kind, jnp.float32)
     tokens = np.random.default_rng(0).integers(0, 61, (2, 9)).astype(np.int32)
     positions = np.broadcast_to(np.arange(9, dtype=np.int32), tokens.shape)
 
-    def outcome(flat, quantise):
-        model = Llama(CONFIG, LORA, remat=remat, quantise=quantise)
-        trained, frozen = lora.split(unflatten(flat))
-
+    @partial(jax.jit, static_argnums=2)
+    def both(trained, frozen, quantise):
         def logits(trained):
             return model.apply({"params": lora.join(trained, frozen)}, tokens, positions)
 
-        def both(trained):
-            out, pull = jax.vjp(logits, trained)
-            return out, pull(jnp.cos(out))[0]
+        model = Llama(CONFIG, LORA, remat=remat, quantise=quantise)
+        out, pull = jax.vjp(logits, trained)
+        return out, pull(jnp.cos(out))[0]
 
-        return jax.jit(both)(trained)
+    def outcome(flat, quantise):
+        return both(*lora.split(unflatten(flat)), quantise)
 
     found, expected = outcome(coded, kind), outcome(plain, None)
     assert np.abs(expected[0] - outcome(weights, None)[0]).max() > 1e-3  # quantising does something

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -43,6 +44,10 @@ def tuned(data, base, tmp_path_factory):
     folder, lines = tmp_path_factory.mktemp("tuned") / "run", []
     train(tuning(data, base, folder), show=lines.append)
     return folder, lines
+
+
+def logits(model, params, ids, positions):
+    return jax.jit(model.apply)({"params": params}, ids, positions)
 
 
 def stored(folder, step):
@@ -97,14 +102,12 @@ def test_an_opened_run_computes_what_was_trained_and_exports_it_merged(tuned, tm
     ids = np.random.default_rng(0).integers(3, 300, (2, 20)).astype(np.int32)
     positions = np.broadcast_to(np.arange(20, dtype=np.int32), ids.shape)
     config = opened.card.model
-    trained = Llama(config, ADAPTERS, quantise="int4").apply({"params": _coded(folder)}, ids, positions)
-    ours = Llama(config, ADAPTERS).apply({"params": opened.params}, ids, positions)
+    trained = logits(Llama(config, ADAPTERS, quantise="int4"), _coded(folder), ids, positions)
+    ours = logits(Llama(config, ADAPTERS), opened.params, ids, positions)
     np.testing.assert_allclose(ours, trained, atol=1e-6)
     to_hf(folder, tmp_path / "merged", merge_lora=True)
     merged = open_model(tmp_path / "merged")
-    np.testing.assert_allclose(
-        Llama(config).apply({"params": merged.params}, ids, positions), ours, atol=1e-5
-    )
+    np.testing.assert_allclose(logits(Llama(config), merged.params, ids, positions), ours, atol=1e-5)
 
 
 def _coded(folder):

@@ -164,7 +164,8 @@ def test_what_bends_the_schedule_is_said_and_what_changes_nothing_is_not(whole, 
     assert "weight_decay 1e-05 -> 0.5" in line and "micro" not in line
     rates = {"biomedical": 15, "clinical": 1, "general": 4}  # the data's own, said aloud
     shown.clear()
-    train(run_of(data, folder, train_steps=14, optimizer=optimizer, rates=rates), show=shown.append)
+    changes = {"optimizer": optimizer, "micro_batches": 2, "rates": rates}
+    train(run_of(data, folder, train_steps=14, **changes), show=shown.append)
     assert not any("schedule" in line for line in shown)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -97,11 +98,7 @@ def test_only_adapters_move():
     adapter = LoraConfig(4, 8.0, dropout=0.1)
     model = Llama(CONFIG, adapter)
     tokens = np.zeros((1, 4), np.int32)
-    made = jax.tree.map(
-        lambda box: box.value if hasattr(box, "value") else box,
-        model.init(jax.random.key(0), tokens, tokens)["params"],
-        is_leaf=lambda x: hasattr(x, "value"),
-    )
+    made = nn.unbox(jax.jit(model.init)(jax.random.key(0), tokens, tokens)["params"])
     base = our_params(random_model(CONFIG), CONFIG)
     params = lora.join(lora.split(made)[0], jax.tree.map(jnp.asarray, base))
     optimizer = make_optimizer(AdamW(learning_rate=1e-2), STEPS)
