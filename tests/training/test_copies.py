@@ -22,17 +22,22 @@ def killed_at(step: int):
     return show
 
 
+def run_in(data, folder):
+    changes = {"save_every": 5, "local_dir": str(folder / "disk"), "local_every": 2, "log_every": 1}
+    return small_run(data, folder / "run", **changes)
+
+
 @pytest.fixture
 def run(data, tmp_path):
-    changes = {"save_every": 5, "local_dir": str(tmp_path / "disk"), "local_every": 2, "log_every": 1}
-    return small_run(data, tmp_path / "run", **changes)
+    return run_in(data, tmp_path)
 
 
-@pytest.fixture
-def expected(run, tmp_path):
-    unbroken = dataclasses.replace(run, model_dir=str(tmp_path / "unbroken"), local_dir=None)
-    train(unbroken, show=None)
-    return bits(tmp_path / "unbroken")
+@pytest.fixture(scope="module")
+def expected(data, tmp_path_factory):
+    """What the run ends with where nothing stops it and nothing is copied."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    train(dataclasses.replace(run_in(data, folder), local_dir=None), show=None)
+    return bits(folder / "run")
 
 
 @pytest.mark.parametrize(
