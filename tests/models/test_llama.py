@@ -23,15 +23,6 @@ def pair(request):
     return config, hf, our_params(hf, config)
 
 
-# Heads that share keys, a window, biases and a tied head in every run, the other families among the slow tests.
-OFTEN = ("llama2_70b", "mistral", "qwen2_tied_window")
-these_often = pytest.mark.parametrize(
-    "pair",
-    [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS],
-    indirect=True,
-)
-
-
 def tokens_for(config, batch=2, length=40, seed=0):
     return np.random.default_rng(seed).integers(0, config.vocab_size, (batch, length)).astype(np.int32)
 
@@ -62,7 +53,6 @@ def test_a_segment_sees_only_itself(pair):
     assert np.abs(np.asarray(ours) - np.concatenate(alone, axis=1)).max() <= 1e-4
 
 
-@these_often
 def test_decoding_piece_by_piece_equals_transformers(pair):
     config, hf, params = pair
     tokens = tokens_for(config, 2, 24)
@@ -76,7 +66,6 @@ def test_decoding_piece_by_piece_equals_transformers(pair):
     assert np.abs(np.concatenate(pieces, axis=1) - theirs).max() <= 1e-4
 
 
-@these_often
 def test_gradients_equal_transformers(pair):
     config, hf, params = pair
     tokens = tokens_for(config, 2, 16)

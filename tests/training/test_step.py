@@ -74,7 +74,7 @@ def test_updates_equal_torch_adamw_with_clipping():
         assert np.sqrt((difference**2).mean()) < 2e-4, path
 
 
-@pytest.mark.parametrize("micro_batches", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("micro_batches", [2, 4])
 def test_micro_batches_give_the_whole_batch_s_step(micro_batches):
     optimizer = optax.sgd(0.1)  # an update in proportion to the gradient: Adam would blow up its rounding
     params = jax.tree.map(jnp.asarray, our_params(random_model(CONFIG), CONFIG))
