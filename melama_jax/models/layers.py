@@ -52,6 +52,12 @@ class CachedAttention(Protocol):
     ) -> jax.Array: ...
 
 
+class Product(Protocol):
+    """x [..., in] @ kernel [in, out], whose two dimensions have those logical names."""
+
+    def __call__(self, x: jax.Array, kernel: jax.Array, axes: tuple[str, str], /) -> jax.Array: ...
+
+
 @dataclass(frozen=True)
 class Reordered:
     """Attention that wants its sequences in another order than the text's, and the way there and back.
@@ -98,6 +104,7 @@ class Arithmetic:
     merge_rows: bool = True
     isolate_products: bool = False
     quantise: str | None = None
+    product: Product | None = None
 
     def apart(self, x: jax.Array) -> jax.Array:
         """x, or x behind a barrier that the compiler fuses nothing across, forward and backward."""
@@ -157,7 +164,9 @@ class Projection(nn.Module):
     def _product(self, x: jax.Array) -> jax.Array:
         shape, kind, dtype = (x.shape[-1], self.features), self.arithmetic.quantise, self.arithmetic.dtype
         if kind is None:
-            return x @ self._weight("kernel", nn.initializers.normal(0.02), self.axes, shape)
+            kernel = self._weight("kernel", nn.initializers.normal(0.02), self.axes, shape)
+            product = self.arithmetic.product
+            return x @ kernel if product is None else product(x, kernel, self.axes)
         codes, scales = quantised.shapes(shape, kind)
         grouped = (self.axes[0] if scales.shape[0] > 1 else None, self.axes[1])
 

@@ -21,6 +21,7 @@ from melama_jax.models.layers import (
     Block,
     CachedAttention,
     KVCache,
+    Product,
     Projection,
     Reordered,
     RMSNorm,
@@ -46,6 +47,7 @@ class Llama(nn.Module):
         isolate_products: the compiler may not fuse norms, rotary and SiLU into matrix products, forward or backward:
             on some TPUs products alone run faster by more than the extra memory traffic costs.
         quantise: one of quantised.KINDS: the layers' matrices are given in codes and scales. None: as they are.
+        product: how the layers' matrices are multiplied by, where not quantised; None: by `@`.
     """
 
     config: LlamaConfig
@@ -59,11 +61,12 @@ class Llama(nn.Module):
     merge_rows: bool = True
     isolate_products: bool = False
     quantise: str | None = None
+    product: Product | None = None
 
     def setup(self) -> None:
         config = self.config
         plain = Arithmetic(self.dtype, self.param_dtype, self.merge_rows, self.isolate_products)
-        of_layers = replace(plain, quantise=self.quantise)
+        of_layers = replace(plain, quantise=self.quantise, product=self.product)
         init = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
         self.embedder = nn.Embed(
             config.vocab_size,

@@ -67,6 +67,8 @@ class Run:
         remat: what the backward pass keeps of each layer: one of models.remat.POLICIES, or activations by name.
         offload: activations of that policy that wait in host memory instead.
         isolate_products: keep what surrounds matrix products from being fused into them (see models.llama.Llama).
+        scatter_gradients: sum weights' gradients one by one beside the products (training/scattered_gradients.py); has
+            no effect where only adapters train.
         compiler_options: XLA flags for the training step, name -> value; those of another platform are left out.
         rates: domain -> rate of the mixture; None takes the data's own.
         seed: of the weights, the order of the data and dropout.
@@ -103,6 +105,7 @@ class Run:
     remat: str | tuple[str, ...] = "none"
     offload: tuple[str, ...] = ()
     isolate_products: bool = False
+    scatter_gradients: bool = False
     compiler_options: dict[str, str | int | float | bool] = field(default_factory=dict)
     rates: dict[str, float] | None = None
     seed: int = 0

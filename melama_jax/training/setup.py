@@ -22,6 +22,7 @@ from melama_jax.partitioning.mesh import make_mesh
 from melama_jax.partitioning.rules import param_shardings, replicated
 from melama_jax.training.attention import bind_attention, check_length
 from melama_jax.training.config import Run
+from melama_jax.training.scattered_gradients import bind_product
 from melama_jax.training.state import TrainState, new_state
 
 
@@ -69,6 +70,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
         merge_rows=mesh.shape["sequence"] == 1,
         isolate_products=run.isolate_products,
         quantise=run.quantise,
+        product=bind_product(mesh) if run.scatter_gradients and run.lora is None else None,
     )
     return Setup(mesh, model, _shapes(model, mesh, run), micro_batches)
 

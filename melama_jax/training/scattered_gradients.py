@@ -1,0 +1,108 @@
+"""Projections whose weight gradients are summed over the devices one by one, each beside the product after its own.
+
+Left to itself the TPU compiler makes an input's gradient, then its weight's, and sums the weights' last, some of them
+with nothing left to hide them: on a v5e pod the sum over 70B's second largest matrix blocks, and that over the largest
+has no product beside it. Here the order is part of the program. What a sum becomes is the compiler's choice: on a
+torus closed along all axes, which v5e's is, it takes an all-reduce over all links for a reduce-scatter over half.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from melama_jax.models.layers import Product
+from melama_jax.partitioning.rules import RULES, named_axes, weight_sharding
+
+
+def bind_product(mesh: Mesh) -> Product:
+    """x @ kernel for a model on this mesh: the same numbers, the gradients of kernels to rounding."""
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+    def product(x: jax.Array, kernel: jax.Array, axes: tuple[str, str]) -> jax.Array:
+        return x @ kernel
+
+    def forward(
+        x: jax.Array, kernel: jax.Array, axes: tuple[str, str]
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        return x @ kernel, (x, kernel)
+
+    def backward(
+        axes: tuple[str, str], saved: tuple[jax.Array, jax.Array], slope: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        x, kernel = saved
+        layout = _Layout.of(axes, x, slope, mesh)
+        summands = layout.summands(x, slope)
+        slope, summands = lax.optimization_barrier((slope, summands))  # the weight's product before the input's
+        return slope @ kernel.T, layout.sum(summands)
+
+    product.defvjp(forward, backward)
+    return product
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a kernel's gradient is made, and where it is kept.
+
+    Args:
+        mesh: the devices.
+        tokens: what the dimensions of tokens are split over.
+        channels: what activations' [in] and [out] are.
+        kernel: what the kernel's [in, out] is.
+    """
+
+    mesh: Mesh
+    tokens: tuple[tuple[str, ...], ...]
+    channels: tuple[tuple[str, ...], tuple[str, ...]]
+    kernel: PartitionSpec
+
+    @classmethod
+    def of(cls, axes: tuple[str, str], x: jax.Array, slope: jax.Array, mesh: Mesh) -> _Layout:
+        """For x [..., in] and slope [..., out], where batch, or batch and length, lead both."""
+        tokens = nn.logical_to_mesh_axes(("batch", "length")[: x.ndim - 1], RULES)
+        kernel = weight_sharding(axes, (x.shape[-1], slope.shape[-1]), mesh).spec
+        over = tuple(named_axes(entry) for entry in tokens)
+        summed = sum(over, ())
+        into, out = (tuple(axis for axis in named_axes(entry) if axis not in summed) for entry in kernel)
+        return cls(mesh, over, (into, out), kernel)
+
+    def summands(self, x: jax.Array, slope: jax.Array) -> jax.Array:
+        """[groups of tokens, in, out]: x's and slope's product over the tokens of each group."""
+        into, out = self.channels
+        tokens = tuple(range(x.ndim - 1))
+
+        def product(x: jax.Array, slope: jax.Array) -> jax.Array:
+            return lax.dot_general(x, slope, ((tokens, tokens), ((), ())))[None]
+
+        given = PartitionSpec(*self.tokens, into), PartitionSpec(*self.tokens, out)
+        return self._mapped(product, given, self._apart())(x, slope)
+
+    def sum(self, summands: jax.Array) -> jax.Array:
+        """[in, out], laid out as the kernel is."""
+        axes = self._summed()
+        kept = [tuple(axis for axis in named_axes(entry) if axis in axes) for entry in self.kernel]
+
+        def sum_here(summand: jax.Array) -> jax.Array:
+            (part,) = summand
+            for dimension, over in enumerate(kept):
+                if over:
+                    part = lax.psum_scatter(part, over, scatter_dimension=dimension, tiled=True)
+            return lax.psum(part, tuple(axis for axis in axes if axis not in sum(kept, ())))
+
+        return self._mapped(sum_here, (self._apart(),), self.kernel)(summands)
+
+    def _summed(self) -> tuple[str, ...]:
+        return sum(self.tokens, ())
+
+    def _apart(self) -> PartitionSpec:
+        return PartitionSpec(self._summed(), *self.channels)
+
+    def _mapped(self, function: Callable[..., jax.Array], given: Any, made: PartitionSpec) -> Any:
+        return jax.shard_map(function, mesh=self.mesh, in_specs=given, out_specs=made, check_vma=False)
