@@ -165,8 +165,8 @@ class Projection(nn.Module):
         shape, kind, dtype = (x.shape[-1], self.features), self.arithmetic.quantise, self.arithmetic.dtype
         if kind is None:
             kernel = self._weight("kernel", nn.initializers.normal(0.02), self.axes, shape)
-            product = self.arithmetic.product
-            return x @ kernel if product is None else product(x, kernel, self.axes)
+            multiply = self.arithmetic.product
+            return x @ kernel if multiply is None else multiply(x, kernel, self.axes)
         codes, scales = quantised.shapes(shape, kind)
         grouped = (self.axes[0] if scales.shape[0] > 1 else None, self.axes[1])
 

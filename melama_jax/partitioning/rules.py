@@ -50,13 +50,13 @@ def param_shardings(boxed_shapes: Any, mesh: Mesh) -> Any:
     """A NamedSharding for every parameter, from the logical names its box carries and its shape."""
 
     def place(names: PartitionSpec, param: Any) -> NamedSharding:
-        return weight_sharding(names, param.shape, mesh)
+        return weight_sharding(tuple(names), param.shape, mesh)
 
     names = nn.get_partition_spec(boxed_shapes)
     return jax.tree.map(place, names, nn.unbox(boxed_shapes), is_leaf=lambda x: isinstance(x, PartitionSpec))
 
 
-def weight_sharding(names: Sequence[Any], shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+def weight_sharding(names: Sequence[str | None], shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     """How a weight of those logical names and that shape is laid out."""
     spec = PartitionSpec(*names)
     if "embed_out" in names:

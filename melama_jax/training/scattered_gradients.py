@@ -1,9 +1,9 @@
 """Projections whose weight gradients are summed over the devices one by one, each beside the product after its own.
 
-Left to itself the TPU compiler makes an input's gradient, then its weight's, and sums the weights' last, some of them
-with nothing left to hide them: on a v5e pod the sum over 70B's second largest matrix blocks, and that over the largest
-has no product beside it. Here the order is part of the program. What a sum becomes is the compiler's choice: on a
-torus closed along all axes, which v5e's is, it takes an all-reduce over all links for a reduce-scatter over half.
+Left to itself the TPU compiler sums a layer's gradients last, some of them with no product left to hide them: in 70B's
+step on 256 v5e chips it blocks for one of the three largest. Here the order is part of the program. What a sum becomes
+is the compiler's choice: on a torus closed along both axes, which that is, it takes an all-reduce over all links for a
+reduce-scatter over half of them.
 """
 
 from __future__ import annotations
@@ -25,26 +25,34 @@ from melama_jax.partitioning.rules import RULES, named_axes, weight_sharding
 def bind_product(mesh: Mesh) -> Product:
     """x @ kernel for a model on this mesh: the same numbers, the gradients of kernels to rounding."""
 
-    @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-    def product(x: jax.Array, kernel: jax.Array, axes: tuple[str, str]) -> jax.Array:
-        return x @ kernel
+    def product(x: jax.Array, kernel: jax.Array, axes: tuple[str, str], /) -> jax.Array:
+        return _product(x, kernel, axes, mesh)
 
-    def forward(
-        x: jax.Array, kernel: jax.Array, axes: tuple[str, str]
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        return x @ kernel, (x, kernel)
-
-    def backward(
-        axes: tuple[str, str], saved: tuple[jax.Array, jax.Array], slope: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        x, kernel = saved
-        layout = _Layout.of(axes, x, slope, mesh)
-        summands = layout.summands(x, slope)
-        slope, summands = lax.optimization_barrier((slope, summands))  # the weight's product before the input's
-        return slope @ kernel.T, layout.sum(summands)
-
-    product.defvjp(forward, backward)
     return product
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _product(x: jax.Array, kernel: jax.Array, axes: tuple[str, str], mesh: Mesh) -> jax.Array:
+    return x @ kernel
+
+
+def _forward(
+    x: jax.Array, kernel: jax.Array, axes: tuple[str, str], mesh: Mesh
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _backward(
+    axes: tuple[str, str], mesh: Mesh, saved: tuple[jax.Array, jax.Array], slope: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    layout = _Layout.of(axes, x, slope, mesh)
+    summands = layout.summands(x, slope)
+    slope, summands = lax.optimization_barrier((slope, summands))  # the weight's product before the input's
+    return slope @ kernel.T, layout.total(summands)
+
+
+_product.defvjp(_forward, _backward)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class _Layout:
         """For x [..., in] and slope [..., out], where batch, or batch and length, lead both."""
         tokens = nn.logical_to_mesh_axes(("batch", "length")[: x.ndim - 1], RULES)
         kernel = weight_sharding(axes, (x.shape[-1], slope.shape[-1]), mesh).spec
-        over = tuple(named_axes(entry) for entry in tokens)
+        over = tuple(named_axes(entry) for entry in tokens or ())
         summed = sum(over, ())
         into, out = (tuple(axis for axis in named_axes(entry) if axis not in summed) for entry in kernel)
         return cls(mesh, over, (into, out), kernel)
@@ -84,19 +92,19 @@ class _Layout:
         given = PartitionSpec(*self.tokens, into), PartitionSpec(*self.tokens, out)
         return self._mapped(product, given, self._apart())(x, slope)
 
-    def sum(self, summands: jax.Array) -> jax.Array:
+    def total(self, summands: jax.Array) -> jax.Array:
         """[in, out], laid out as the kernel is."""
         axes = self._summed()
         kept = [tuple(axis for axis in named_axes(entry) if axis in axes) for entry in self.kernel]
 
-        def sum_here(summand: jax.Array) -> jax.Array:
-            (part,) = summand
+        def total_here(summand: jax.Array) -> jax.Array:
+            part = summand[0]
             for dimension, over in enumerate(kept):
                 if over:
                     part = lax.psum_scatter(part, over, scatter_dimension=dimension, tiled=True)
             return lax.psum(part, tuple(axis for axis in axes if axis not in sum(kept, ())))
 
-        return self._mapped(sum_here, (self._apart(),), self.kernel)(summands)
+        return self._mapped(total_here, (self._apart(),), self.kernel)(summands)
 
     def _summed(self) -> tuple[str, ...]:
         return sum(self.tokens, ())

@@ -33,7 +33,8 @@ CONFIG = LlamaConfig(
     max_seq_len=32,
 )
 QWEN2 = dataclasses.replace(CONFIG, family="qwen2", window=5)  # biases, and a window shorter than documents
-WIDE = dataclasses.replace(CONFIG, head_dim=16, mlp_dim=256)  # four devices split o_proj and down_proj by rows
+# Four devices split o_proj and down_proj by rows.
+WIDE = dataclasses.replace(CONFIG, head_dim=16, mlp_dim=256)
 LORA = LoraConfig(rank=4, alpha=8.0)
 ROWS, LENGTH, BOS = 16, 32, 1
 
