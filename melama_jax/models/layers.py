@@ -58,6 +58,11 @@ class Product(Protocol):
     def __call__(self, x: jax.Array, kernel: jax.Array, axes: tuple[str, str], /) -> jax.Array: ...
 
 
+def plain_product(x: jax.Array, kernel: jax.Array, axes: tuple[str, str], /) -> jax.Array:
+    """The Product that leaves all else to the compiler."""
+    return x @ kernel
+
+
 @dataclass(frozen=True)
 class Reordered:
     """Attention that wants its sequences in another order than the text's, and the way there and back.
@@ -104,7 +109,7 @@ class Arithmetic:
     merge_rows: bool = True
     isolate_products: bool = False
     quantise: str | None = None
-    product: Product | None = None
+    product: Product = plain_product
 
     def apart(self, x: jax.Array) -> jax.Array:
         """x, or x behind a barrier that the compiler fuses nothing across, forward and backward."""
@@ -165,8 +170,7 @@ class Projection(nn.Module):
         shape, kind, dtype = (x.shape[-1], self.features), self.arithmetic.quantise, self.arithmetic.dtype
         if kind is None:
             kernel = self._weight("kernel", nn.initializers.normal(0.02), self.axes, shape)
-            multiply = self.arithmetic.product
-            return x @ kernel if multiply is None else multiply(x, kernel, self.axes)
+            return self.arithmetic.product(x, kernel, self.axes)
         codes, scales = quantised.shapes(shape, kind)
         grouped = (self.axes[0] if scales.shape[0] > 1 else None, self.axes[1])
 

@@ -25,6 +25,7 @@ from melama_jax.models.layers import (
     Projection,
     Reordered,
     RMSNorm,
+    plain_product,
 )
 from melama_jax.models.remat import remat_policy
 
@@ -47,7 +48,7 @@ class Llama(nn.Module):
         isolate_products: the compiler may not fuse norms, rotary and SiLU into matrix products, forward or backward:
             on some TPUs products alone run faster by more than the extra memory traffic costs.
         quantise: one of quantised.KINDS: the layers' matrices are given in codes and scales. None: as they are.
-        product: how the layers' matrices are multiplied by, where not quantised; None: by `@`.
+        product: how the layers' matrices are multiplied by, where they are not quantised.
     """
 
     config: LlamaConfig
@@ -61,7 +62,7 @@ class Llama(nn.Module):
     merge_rows: bool = True
     isolate_products: bool = False
     quantise: str | None = None
-    product: Product | None = None
+    product: Product = plain_product
 
     def setup(self) -> None:
         config = self.config

@@ -50,20 +50,19 @@ def param_shardings(boxed_shapes: Any, mesh: Mesh) -> Any:
     """A NamedSharding for every parameter, from the logical names its box carries and its shape."""
 
     def place(names: PartitionSpec, param: Any) -> NamedSharding:
-        return weight_sharding(tuple(names), param.shape, mesh)
+        return weight_sharding(names, param.shape, mesh)
 
     names = nn.get_partition_spec(boxed_shapes)
     return jax.tree.map(place, names, nn.unbox(boxed_shapes), is_leaf=lambda x: isinstance(x, PartitionSpec))
 
 
-def weight_sharding(names: Sequence[str | None], shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+def weight_sharding(names: PartitionSpec, shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     """How a weight of those logical names and that shape is laid out."""
-    spec = PartitionSpec(*names)
     if "embed_out" in names:
-        by_rows = nn.logical_to_mesh_sharding(spec, mesh, ROWS)
+        by_rows = nn.logical_to_mesh_sharding(names, mesh, ROWS)
         if _whole_rows(by_rows, shape):
             return by_rows
-    return nn.logical_to_mesh_sharding(spec, mesh, RULES)
+    return nn.logical_to_mesh_sharding(names, mesh, RULES)
 
 
 def _whole_rows(sharding: NamedSharding, shape: tuple[int, ...]) -> bool:

@@ -61,56 +61,55 @@ class _Layout:
 
     Args:
         mesh: the devices.
-        tokens: what the dimensions of tokens are split over.
+        tokens: what each dimension of tokens is split over.
         channels: what activations' [in] and [out] are.
-        kernel: what the kernel's [in, out] is.
+        scattered: those axes of tokens that the kernel's [in] and [out] are split over.
+        kernel: all that the kernel's are.
     """
 
     mesh: Mesh
     tokens: tuple[tuple[str, ...], ...]
-    channels: tuple[tuple[str, ...], tuple[str, ...]]
+    channels: tuple[tuple[str, ...], ...]
+    scattered: tuple[tuple[str, ...], ...]
     kernel: PartitionSpec
 
     @classmethod
     def of(cls, axes: tuple[str, str], x: jax.Array, slope: jax.Array, mesh: Mesh) -> _Layout:
         """For x [..., in] and slope [..., out], where batch, or batch and length, lead both."""
-        tokens = nn.logical_to_mesh_axes(("batch", "length")[: x.ndim - 1], RULES)
-        kernel = weight_sharding(axes, (x.shape[-1], slope.shape[-1]), mesh).spec
-        over = tuple(named_axes(entry) for entry in tokens or ())
-        summed = sum(over, ())
-        into, out = (tuple(axis for axis in named_axes(entry) if axis not in summed) for entry in kernel)
-        return cls(mesh, over, (into, out), kernel)
+        places = nn.logical_to_mesh_axes(("batch", "length")[: x.ndim - 1], RULES) or ()
+        kernel = weight_sharding(PartitionSpec(*axes), (x.shape[-1], slope.shape[-1]), mesh).spec
+        tokens, ways = tuple(map(named_axes, places)), tuple(map(named_axes, kernel))
+        summed = sum(tokens, ())
+        channels = tuple(tuple(axis for axis in one if axis not in summed) for one in ways)
+        scattered = tuple(tuple(axis for axis in one if axis in summed) for one in ways)
+        return cls(mesh, tokens, channels, scattered, kernel)
 
     def summands(self, x: jax.Array, slope: jax.Array) -> jax.Array:
         """[groups of tokens, in, out]: x's and slope's product over the tokens of each group."""
-        into, out = self.channels
         tokens = tuple(range(x.ndim - 1))
 
         def product(x: jax.Array, slope: jax.Array) -> jax.Array:
             return lax.dot_general(x, slope, ((tokens, tokens), ((), ())))[None]
 
-        given = PartitionSpec(*self.tokens, into), PartitionSpec(*self.tokens, out)
+        given = tuple(PartitionSpec(*self.tokens, channel) for channel in self.channels)
         return self._mapped(product, given, self._apart())(x, slope)
 
     def total(self, summands: jax.Array) -> jax.Array:
         """[in, out], laid out as the kernel is."""
-        axes = self._summed()
-        kept = [tuple(axis for axis in named_axes(entry) if axis in axes) for entry in self.kernel]
+        kept = sum(self.scattered, ())
+        others = tuple(axis for axis in sum(self.tokens, ()) if axis not in kept)
 
         def total_here(summand: jax.Array) -> jax.Array:
             part = summand[0]
-            for dimension, over in enumerate(kept):
-                if over:
-                    part = lax.psum_scatter(part, over, scatter_dimension=dimension, tiled=True)
-            return lax.psum(part, tuple(axis for axis in axes if axis not in sum(kept, ())))
+            for dimension, axes in enumerate(self.scattered):
+                if axes:
+                    part = lax.psum_scatter(part, axes, scatter_dimension=dimension, tiled=True)
+            return lax.psum(part, others)
 
         return self._mapped(total_here, (self._apart(),), self.kernel)(summands)
 
-    def _summed(self) -> tuple[str, ...]:
-        return sum(self.tokens, ())
-
     def _apart(self) -> PartitionSpec:
-        return PartitionSpec(self._summed(), *self.channels)
+        return PartitionSpec(sum(self.tokens, ()), *self.channels)
 
     def _mapped(self, function: Callable[..., jax.Array], given: Any, made: PartitionSpec) -> Any:
         return jax.shard_map(function, mesh=self.mesh, in_specs=given, out_specs=made, check_vma=False)

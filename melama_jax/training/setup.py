@@ -16,6 +16,7 @@ from melama_jax.errors import InputError
 from melama_jax.generation.attention import bind_cached_attention
 from melama_jax.models import lora, quantised
 from melama_jax.models.config import LlamaConfig
+from melama_jax.models.layers import plain_product
 from melama_jax.models.llama import Llama
 from melama_jax.models.params import Params, boxed_param_shapes, flatten, random_params, unflatten
 from melama_jax.partitioning.mesh import make_mesh
@@ -70,7 +71,7 @@ def set_up(run: Run, config: LlamaConfig, devices: Sequence[Any] | None = None) 
         merge_rows=mesh.shape["sequence"] == 1,
         isolate_products=run.isolate_products,
         quantise=run.quantise,
-        product=bind_product(mesh) if run.scatter_gradients and run.lora is None else None,
+        product=bind_product(mesh) if run.scatter_gradients and run.lora is None else plain_product,
     )
     return Setup(mesh, model, _shapes(model, mesh, run), micro_batches)
 
